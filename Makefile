@@ -1,0 +1,41 @@
+# Needs Python 3.10 or later and nothing else; everything is installed into .venv. `make` lists what there is.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test clean
+
+help:  ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+
+$(INSTALLED): setup.py
+	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON): not found. Install Python 3.10 or later, or name it: make PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}: expected 3.10 or later. Name another one: make PYTHON=...")'
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo '$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
+	@echo 'Installing into .venv (TensorFlow is about 2 GB) ...'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --upgrade pip
+	@$(BIN)/pip install --quiet -e '.[dev]' || { echo 'pip failed. Is there a TensorFlow for this Python ('`$(PYTHON) --version`')? Name another one: make clean; make PYTHON=python3.12 ...' >&2; exit 1; }
+	@touch $@
+
+demo: $(INSTALLED)  ## train for two minutes on the Python language reference, write text, evaluate, export
+	$(BIN)/charlm-train --preset=demo --workdir=demo
+	$(BIN)/charlm-evaluate --workdir=demo
+	$(BIN)/charlm-sample --workdir=demo --prompt='The '
+	$(BIN)/charlm-export --workdir=demo --export_dir=demo/export
+	@echo
+	@echo 'The trained model             demo/'
+	@echo 'Its text while it learned     demo/samples/'
+	@echo 'Model for TF Serving          demo/export/'
+	@echo 'Curves                        $(BIN)/tensorboard --logdir=demo'
+	@echo 'More text                     $(BIN)/charlm-sample --workdir=demo --prompt="if the " --length=1000'
+	@echo 'A model of your own text      $(BIN)/charlm-train --corpus=FILE_OR_FOLDER --workdir=mine'
+
+test: $(INSTALLED)  ## lint, and every test
+	$(BIN)/ruff check .
+	$(BIN)/python -m pytest -q -n 2
+
+clean:  ## remove .venv, the demo and what was built
+	rm -rf .venv demo build dist *.egg-info .pytest_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

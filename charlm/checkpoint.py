@@ -1,0 +1,104 @@
+"""Checkpoints: one file each, whole or not at all, with everything that the next step depends on.
+
+    WORKDIR/checkpoints/step-00001500.npz   the newest two, to go on from
+    WORKDIR/checkpoints/best.npz            the weights with the lowest validation loss
+
+A file is a NumPy archive: `model/...` and `optimizer/...` by variable, `carry/...` by layer, and `state`, JSON of
+the rest (step, place in the text, early stopping, best so far, what tokenizer and text it belongs to). The
+archive has a checksum for each array, so that damage is noticed.
+"""
+import json
+import os
+import pathlib
+import sys
+import zipfile
+
+import numpy as np
+
+from charlm.config import RunError, UserError
+
+KEEP = 2
+
+
+def write(path, arrays, state):
+  """Writes a checkpoint under a temporary name, then renames it. Raises RunError where it cannot."""
+  path = pathlib.Path(path)
+  temporary = path.with_name(f'.{path.name}.tmp')
+  try:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(temporary, 'wb') as file:
+      np.savez(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError as error:
+    temporary.unlink(missing_ok=True)
+    raise RunError(f'{path}: the checkpoint could not be saved ({error.strerror or error})') from error
+
+
+def read(path):
+  """-> arrays, state. Raises RunError where the file is damaged."""
+  try:
+    with np.load(path) as archive:
+      arrays = {name: archive[name] for name in archive.files}
+    return arrays, json.loads(arrays.pop('state').tobytes())
+  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    raise RunError(f'{path}: the checkpoint is damaged ({error})') from error
+
+
+def saved(workdir):
+  """The checkpoints to go on from, newest first."""
+  return sorted(pathlib.Path(workdir, 'checkpoints').glob('step-*.npz'), reverse=True)
+
+
+def best_path(workdir):
+  return pathlib.Path(workdir, 'checkpoints', 'best.npz')
+
+
+def save(workdir, step, arrays, state):
+  """Adds a checkpoint and removes the oldest. Raises RunError; the last good ones stay."""
+  try:
+    write(pathlib.Path(workdir, 'checkpoints', f'step-{step:08d}.npz'), arrays, state)
+  except RunError as error:
+    last = saved(workdir)
+    kept = f'The last good one is {last[0]}' if last else 'There is none yet'
+    raise RunError(f'{error}. {kept}. Make room, then run the same command again') from error
+  for path in saved(workdir)[KEEP:]:
+    path.unlink()
+
+
+def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
+  """-> arrays, state of the newest checkpoint that can be read, or None where there is none at all.
+
+  Raises RunError where there are some and none can be read.
+  """
+  paths = saved(workdir)
+  for path in paths:
+    try:
+      return read(path)
+    except RunError as error:
+      warn(f'warning: {error}; going back to the one before')
+  if paths:
+    raise RunError(f'--workdir={workdir}: none of its {len(paths)} checkpoints can be read. Start again in '
+                   'another folder')
+  return None
+
+
+def _names(prefix, variables):
+  return [f'{prefix}/{i:03d}_{v.name.split(":")[0].replace("/", ".")}' for i, v in enumerate(variables)]
+
+
+def collect(prefix, variables):
+  """variables -> {name: array}."""
+  return {name: v.numpy() for name, v in zip(_names(prefix, variables), variables, strict=True)}
+
+
+def restore(prefix, variables, arrays):
+  """Assigns what `collect` made. Raises UserError where the arrays are those of another model."""
+  names = _names(prefix, variables)
+  found = sorted(n for n in arrays if n.startswith(prefix + '/'))
+  if found != names or any(arrays[n].shape != tuple(v.shape) for n, v in zip(names, variables, strict=True)):
+    raise UserError(f'the checkpoint holds another {prefix} than the configuration asks for: '
+                    f'{len(found)} arrays, expected {len(names)} of matching shapes')
+  for name, variable in zip(names, variables, strict=True):
+    variable.assign(arrays[name])

@@ -1,0 +1,263 @@
+"""What can be chosen: one frozen dataclass per group of flags, with the help text beside each field.
+
+`flags/define.py` turns the fields into absl flags. `Config` is everything that a trained model was made
+with; it is saved as `config.json` in the workdir. Contradictions are refused here and nowhere else.
+"""
+import dataclasses
+import json
+import pathlib
+
+
+class UserError(ValueError):
+  """A mistake of the user's: one line that names the flag or file, the value and what was expected."""
+
+
+class RunError(RuntimeError):
+  """A failure while running that is nobody's typing mistake: one line that says what to do next."""
+
+
+def field(default, text, *, choices=None, minimum=None, maximum=None, above=None, below=None):
+  """A dataclass field with its help text and the values that it accepts."""
+  limits = dict(choices=choices, minimum=minimum, maximum=maximum, above=above, below=below)
+  metadata = {'help': text, **{k: v for k, v in limits.items() if v is not None}}
+  return dataclasses.field(default=default, metadata=metadata)
+
+
+def expected(metadata):
+  """The accepted values of a field in words, '' where any value will do."""
+  if 'choices' in metadata:
+    return 'one of ' + ', '.join(c or "''" for c in metadata['choices'])
+  words = [('minimum', 'at least'), ('above', 'more than'), ('maximum', 'at most'), ('below', 'less than')]
+  return ' and '.join(f'{word} {metadata[key]}' for key, word in words if key in metadata)
+
+
+def accepts(metadata, value):
+  return (value in metadata.get('choices', [value]) and value >= metadata.get('minimum', value)
+          and value <= metadata.get('maximum', value)
+          and not ('above' in metadata and value <= metadata['above'])
+          and not ('below' in metadata and value >= metadata['below']))
+
+
+class Checked:
+  """Checks each field against its metadata, then the fields together with `check`."""
+
+  def __post_init__(self):
+    for f in dataclasses.fields(self):
+      value = getattr(self, f.name)
+      if not accepts(f.metadata, value):
+        raise UserError(f'--{f.name}={value}: expected {expected(f.metadata)}')
+    self.check()
+
+  def check(self):
+    """Raises UserError where fields contradict each other."""
+
+
+def parse_lengths(text):
+  """'50,100,200' -> (50, 100, 200)."""
+  try:
+    lengths = tuple(int(n) for n in text.split(',')) if text else ()
+  except ValueError:
+    lengths = (0,)
+  if any(n < 1 for n in lengths):
+    raise UserError(f'--chunk_curriculum={text}: expected lengths of at least 1 separated by commas, '
+                    'such as 50,100,200')
+  return lengths
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig(Checked):
+  """Text, tokens, and chunks that carry state."""
+  corpus: str = field('pydoc', 'Text to learn: pydoc (the language reference that Python carries), stdlib (the '
+                      'sources of the standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), or '
+                      'tfds:NAME[/CONFIG] for TensorFlow Datasets.')
+  data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty.')
+  text_feature: str = field('', 'The feature that holds the text of a tfds: corpus; found by itself when empty.')
+  valid_fraction: float = field(0.1, 'Share of the text, cut from the end (before the test share), that '
+                                'measures progress and picks the best weights.', minimum=0.0, below=1.0)
+  test_fraction: float = field(0.0, 'Share of the text, cut from the very end, for a last look by '
+                               'evaluate --split=test.', minimum=0.0, below=1.0)
+  tokenizer: str = field('byte', 'byte reads anything; char has one token per Unicode character of the training '
+                         'text; sentencepiece learns --vocab_size pieces (needs the [text] extra).',
+                         choices=['byte', 'char', 'sentencepiece'])
+  vocab_size: int = field(1000, 'Pieces that the sentencepiece tokenizer learns. byte and char need none.',
+                          minimum=1)
+  on_invalid: str = field('error', 'What to do with bytes that are not UTF-8 under char and sentencepiece: '
+                          'stop and name the place, or replace them with U+FFFD.', choices=['error', 'replace'])
+  cache_dir: str = field('', 'Where tokens are kept between runs; ~/.cache/charlm when empty.')
+  batch_size: int = field(16, 'Rows: parallel streams of text in one step. More rows, more tokens per second; '
+                          'fewer rows, more steps per pass.', minimum=1)
+  chunk_length: int = field(100, 'Tokens that one step sees in each row, and that gradients reach back.', minimum=1)
+  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share: gradients reach further back for more '
+                             'work. The state still follows the text once.', minimum=0)
+  chunk_curriculum: str = field('', 'Chunk lengths to train on in turn, each for an equal share of the run, '
+                                'such as 50,100,200; --chunk_length when empty. Short chunks first learn faster.')
+
+  @property
+  def lengths(self):
+    """The chunk lengths in the order in which they are trained on."""
+    return parse_lengths(self.chunk_curriculum) or (self.chunk_length,)
+
+  def check(self):
+    if self.valid_fraction + self.test_fraction >= 1:
+      raise UserError(f'--valid_fraction={self.valid_fraction} and --test_fraction={self.test_fraction}: expected '
+                      'a sum below 1, so that text to train on is left')
+    if min(self.lengths) <= self.chunk_overlap:
+      raise UserError(f'--chunk_overlap={self.chunk_overlap}: expected less than the shortest chunk, '
+                      f'{min(self.lengths)} tokens')
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Checked):
+  """The network."""
+  embedding_size: int = field(128, 'Numbers that stand for one token.', minimum=1)
+  input_layers: int = field(1, 'Feed-forward layers between the embedding and the first recurrent layer. They '
+                            'cost almost nothing: each token of the vocabulary goes through once per step.',
+                            minimum=0)
+  input_units: int = field(256, 'Units of a feed-forward input layer.', minimum=1)
+  layers: int = field(2, 'Recurrent layers. Their outputs are summed. Two or three are best for most text.',
+                      minimum=1)
+  units: int = field(256, 'Units of a recurrent layer: the memory of the model. Work grows with its square.',
+                     minimum=2)
+  initial_state: str = field('learned', 'State where text begins: learned with the weights, or zeros.',
+                             choices=['learned', 'zeros'])
+  reset_bias: float = field(-1.0, 'First bias of the reset gate; below 0 the candidate forgets by default.')
+  update_bias: float = field(-1.0, 'First bias of the update gate; below 0 the state is kept by default.')
+  dropout: float = field(0.0, 'Share of the outputs of each recurrent layer that is dropped on the way up in '
+                         'training. Use it when the validation loss rises while the training loss falls.',
+                         minimum=0.0, below=1.0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainConfig(Checked):
+  """Training."""
+  optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ...')
+  learning_rate: float = field(0.003, 'Highest learning rate.', above=0.0)
+  warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0.', minimum=0)
+  schedule: str = field('cosine', 'Learning rate over the run after warm-up: constant, or cosine down to '
+                        '--final_fraction.', choices=['constant', 'cosine'])
+  final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of the cosine.',
+                                minimum=0.0, maximum=1.0)
+  clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
+                           'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0)
+  steps: int = field(0, 'Stop after this many steps; 0 sets no such limit.', minimum=0)
+  epochs: float = field(0.0, 'Stop after this many passes over the training text; 0 sets no such limit.',
+                        minimum=0.0)
+  max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation '
+                             'included; 0 sets no such limit. With no limit at all, 10 epochs.', minimum=0.0)
+  patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; '
+                        '0 never does.', minimum=0)
+  report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is never.', minimum=0)
+  eval_every: int = field(500, 'Steps between evaluations of the validation split; 0 is at the end only.', minimum=0)
+  save_every: int = field(500, 'Steps between checkpoints; 0 is at the end (and on Ctrl-C) only.', minimum=0)
+  sample_every: int = field(1000, 'Steps between samples of text, printed and kept in samples/; 0 is never.',
+                            minimum=0)
+  strategy: str = field('default', 'default trains on one device (the first GPU if there is one), mirrored on '
+                        'all GPUs, or on all logical CPU devices, of this machine.', choices=['default', 'mirrored'])
+  seed: int = field(0, 'Everything random follows from it.', minimum=0, maximum=2**31 - 1)
+
+  def check(self):
+    if self.patience and not self.eval_every:
+      raise UserError(f'--patience={self.patience} with --eval_every=0: expected evaluations to wait for, '
+                      'such as --eval_every=500')
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """All that a trained model was made with."""
+  data: DataConfig = DataConfig()
+  model: ModelConfig = ModelConfig()
+  train: TrainConfig = TrainConfig()
+
+  def __post_init__(self):
+    if self.train.patience and not self.data.valid_fraction and not self.data.corpus.startswith('tfds:'):
+      raise UserError(f'--patience={self.train.patience} with --valid_fraction=0: expected a '
+                      'validation split to wait for')
+
+  def to_json(self):
+    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+
+  @classmethod
+  def from_json(cls, text):
+    """Raises UserError where `text` is not a configuration of this version."""
+    groups = {f.name: f.type for f in dataclasses.fields(cls)}
+    try:
+      return cls(**{name: groups[name](**values) for name, values in json.loads(text).items()})
+    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
+      raise UserError(f'not a charlm configuration ({error})') from error
+
+  def flat(self):
+    """Flag name -> value."""
+    return {k: v for group in dataclasses.asdict(self).values() for k, v in group.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunConfig(Checked):
+  """Where the model goes, and a recipe to start from."""
+  workdir: str = field('', 'Folder for the model and everything about it. A folder with a checkpoint is gone on '
+                       'from; flags left out then keep their values.')
+  preset: str = field('', 'A named recipe that comes with charlm, such as demo; flags beside it win.')
+
+  def check(self):
+    if not self.workdir:
+      raise UserError('--workdir: expected a folder for the model, such as --workdir=runs/first')
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateConfig(Checked):
+  """What to evaluate."""
+  workdir: str = field('', 'Folder of the trained model.')
+  corpus: str = field('', 'Other text to evaluate on, as for train --corpus; the text trained on when empty.')
+  split: str = field('', 'Part of the corpus: valid (the default for the text trained on), test, train, or all (the '
+                     'default for other text).', choices=['', 'train', 'valid', 'test', 'all'])
+  batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text.',
+                          minimum=0)
+  chunk_length: int = field(100, 'Tokens in a step; changes the speed, not the result.', minimum=1)
+  weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
+
+
+@dataclasses.dataclass(frozen=True)
+class SampleConfig(Checked):
+  """What to write."""
+  workdir: str = field('', 'Folder of the trained model.')
+  prompt: str = field('', 'Text to go on from; the model starts afresh when empty.')
+  prompt_file: str = field('', 'A file that holds the text to go on from.')
+  length: int = field(500, 'Tokens to write.', minimum=1)
+  temperature: float = field(0.8, '1 samples as the model believes, lower is more careful, 0 always takes the most '
+                             'likely token.', minimum=0.0)
+  top_k: int = field(0, 'Choose among the k most likely tokens only; 0 among all.', minimum=0)
+  top_p: float = field(1.0, 'Choose among the fewest tokens whose probabilities reach this sum; 1 among all.',
+                       above=0.0, maximum=1.0)
+  seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1)
+  num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1)
+  stop: str = field('', 'Stop a text before this string.')
+  interactive: bool = field(False, 'Ask for prompts at the terminal and answer them, the state carried on.')
+  weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
+
+  def check(self):
+    if self.prompt and self.prompt_file:
+      raise UserError(f'--prompt and --prompt_file={self.prompt_file}: expected one of the two')
+    if self.interactive and self.num_samples > 1:
+      raise UserError(f'--interactive with --num_samples={self.num_samples}: expected one sample at a time')
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportConfig(Checked):
+  """What to export."""
+  workdir: str = field('', 'Folder of the trained model.')
+  export_dir: str = field('', 'Folder that TF Serving watches; the model goes to EXPORT_DIR/VERSION.')
+  version: int = field(0, 'Version of the served model; one more than the newest there when 0.', minimum=0)
+  weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
+
+
+def read_config(workdir):
+  """The configuration that the model in `workdir` was trained with.
+
+  Raises UserError where there is none.
+  """
+  path = pathlib.Path(workdir) / 'config.json'
+  if not workdir or not path.is_file():
+    raise UserError(f'--workdir={workdir}: expected a folder with a config.json, which charlm-train makes')
+  try:
+    return Config.from_json(path.read_text())
+  except UserError as error:
+    raise UserError(f'{path}: {error}') from error

@@ -1,0 +1,53 @@
+"""charlm-evaluate: says how likely a text is."""
+import dataclasses
+import json
+
+from charlm import workdir
+from charlm.config import EvaluateConfig, UserError, read_config
+from flags import define
+
+
+def main(given):
+  """says how likely a text is under a trained model, as one JSON object.
+
+  charlm-evaluate --workdir=runs/mine                          the validation split
+  charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
+
+  Every token counts once; the result depends neither on the rows nor on the chunk length.
+  """
+  config = EvaluateConfig(**given)
+  read_config(config.workdir)
+  with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm import evaluation
+    from charlm.learner import Learner, make_strategy
+    from data_pipeline import prepare
+  opened = workdir.open_model(config.workdir, config.weights)
+  data = choose_data(config, opened.config.data)
+  split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')
+  _, files = prepare.prepare(data, opened.tokenizer)
+  file = files.get('train' if split == 'all' else split)
+  if file is None or file.num_tokens < 2:
+    raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
+                    f'{", ".join(files)}')
+  learner = Learner(opened.model, opened.config.train, strategy=make_strategy('default'), batch_size=1, longest=1)
+  sums = evaluation.evaluate_file(learner, file, batch_size=config.batch_size, length=config.chunk_length,
+                                  bar=evaluation.progress_bar)
+  print(json.dumps({**evaluation.report(sums, file), 'corpus': data.corpus, 'split': split,
+                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step']}))
+
+
+def choose_data(config, trained):
+  """The DataConfig to evaluate on: the one trained on, or another corpus cut in the same way, or not at all."""
+  data = dataclasses.replace(trained, corpus=config.corpus or trained.corpus)
+  own_splits = data.corpus.startswith('tfds:')
+  if config.split == 'all' and own_splits:
+    raise UserError(f'--split=all with --corpus={data.corpus}: expected train, valid or test')
+  if config.split == 'all' or (config.corpus and not config.split and not own_splits):
+    data = dataclasses.replace(data, valid_fraction=0.0, test_fraction=0.0)
+  return data
+
+
+run = define.command(main, EvaluateConfig)
+
+if __name__ == '__main__':
+  run()

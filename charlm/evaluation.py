@@ -1,0 +1,52 @@
+"""How likely a text is: every target counted once, whatever the number of rows and the chunk length."""
+import math
+import sys
+
+import tqdm
+
+from data_pipeline import streams
+
+
+def evaluate_file(learner, file, *, batch_size=0, length=100, bar=None):
+  """Evaluates a split.
+
+  Args:
+    learner: with the weights to judge.
+    file: a TokenFile of at least 2 tokens.
+    batch_size: rows; 0 chooses.
+    length: tokens in a chunk.
+    bar: (iterable, total) -> iterable, to show progress; None shows none.
+
+  Returns:
+    {'nats': sum, 'tokens': count}.
+  """
+  batch_size = batch_size or streams.evaluation_batch_size(file.num_tokens)
+  batch_size = -(-batch_size // learner.replicas) * learner.replicas
+  rows = streams.evaluation_rows(file.num_tokens, batch_size, length)
+  tokens = streams.mapped(file.path, file.dtype, file.num_tokens)
+
+  def make(context):
+    return streams.evaluation_stream(tokens, rows, length=length, context=context)
+
+  batches = streams.distribute(learner.strategy, make)
+  if bar:
+    batches = bar(batches, rows.steps(length=length, stride=length))
+  return learner.evaluate(batches, batch_size)
+
+
+def report(sums, file):
+  """{'nats', 'tokens'} of a whole TokenFile -> the figures that people compare.
+
+  Bits are per byte and character of the text that was predicted, which is all but its first token.
+  """
+  nats, tokens = sums['nats'], sums['tokens']
+  num_bytes = file.num_bytes - file.first_token_bytes
+  characters = file.num_characters - file.first_token_characters
+  bits = nats / math.log(2)
+  return {'nats_per_token': nats / tokens, 'bits_per_byte': bits / num_bytes,
+          'bits_per_character': bits / characters, 'tokens': tokens, 'characters': characters, 'bytes': num_bytes}
+
+
+def progress_bar(batches, total):
+  """Shows chunks done, rate and time left on standard error where that is a terminal."""
+  return tqdm.tqdm(batches, total=total, unit=' chunks', leave=False, disable=not sys.stderr.isatty())

@@ -1,0 +1,116 @@
+"""One training step and one evaluation pass, compiled, under a tf.distribute strategy."""
+import numpy as np
+import tensorflow as tf
+
+from charlm import losses, optimizer
+from charlm.config import TrainConfig
+
+
+def make_strategy(name):
+  """default: one device. mirrored: all GPUs, or all logical CPU devices, of this machine."""
+  if name == 'default':
+    return tf.distribute.get_strategy()
+  devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
+  return tf.distribute.MirroredStrategy([d.name for d in devices])
+
+
+class Learner:
+  """Trains and evaluates a model that was made under the strategy's scope.
+
+  The carry is the recurrent state: a nest of [rows of a replica, H], an argument and a result of every step.
+  """
+
+  def __init__(self, model, config: TrainConfig, *, strategy, batch_size, longest, overlap=0):
+    """batch_size: rows of all replicas. longest: tokens of the longest chunk. overlap: T - S."""
+    self.model, self.config, self.strategy = model, config, strategy
+    self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
+    self.replicas = strategy.num_replicas_in_sync
+    with strategy.scope():
+      self.optimizer = optimizer.make_optimizer(config)
+      self.optimizer.build(model.trainable_variables)
+    # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
+    # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
+    self._step = tf.function(self._train, jit_compile=self.replicas == 1)
+    self._gradients = tf.function(self._replica_gradients, jit_compile=True)
+    self._evaluate = tf.function(self._replica_evaluate, jit_compile=True)
+
+  def initial_carry(self, batch_size=None):
+    """The state of rows where text begins; for training, of each replica's share of the batch."""
+    rows = (batch_size or self.batch_size) // self.replicas
+    zeros = tuple(np.zeros([rows * self.replicas, *s.shape[1:]], 'float32') for s in self.model.initial_state(1))
+    return self.distribute_carry(zeros)
+
+  def distribute_carry(self, carry):
+    """[B, H] arrays -> what `step` takes: each replica's rows. The opposite of `gather_carry`."""
+    def share(context):
+      rows = len(carry[0]) // self.replicas
+      first = context.replica_id_in_sync_group * rows
+      return tuple(tf.constant(c[first:first + rows]) for c in carry)
+
+    if self.replicas == 1:
+      return tuple(tf.constant(c) for c in carry)
+    return self.strategy.experimental_distribute_values_from_function(share)
+
+  def gather_carry(self, carry):
+    """What `step` returned -> [B, H] arrays."""
+    shares = self.strategy.experimental_local_results(carry)
+    return tuple(np.concatenate([s.numpy() for s in layer]) for layer in zip(*shares, strict=True))
+
+  def step(self, batch, carry, progress):
+    """Trains on one chunk of every row.
+
+    Args:
+      batch: tokens [B, T+1], reset [B], weight [B, T]; per replica where there are several.
+      carry: the state before the chunk.
+      progress: share of the run that is done, 0 to 1, for the schedule.
+
+    Returns:
+      carry after S = T - overlap tokens, and metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before
+      clipping), `learning_rate`; scalar tensors over all replicas.
+    """
+    carry, metrics = self._step(batch, carry, tf.constant(progress, tf.float32))
+    return carry, tf.nest.map_structure(lambda m: self.strategy.experimental_local_results(m)[0], metrics)
+
+  def _train(self, batch, carry, progress):
+    step = tf.cast(self.optimizer.iterations.value, tf.int32)
+    rate = optimizer.learning_rate(self.config, step, progress)
+    self.optimizer.learning_rate.assign(rate)
+
+    def replica_step(batch, carry):
+      replica = tf.distribute.get_replica_context()
+      gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group)
+      gradients, sums = replica.all_reduce('SUM', (gradients, sums))
+      gradients, norm = optimizer.clip(gradients, self.config.clip_norm)
+      self.optimizer.apply(gradients, self.model.trainable_variables)
+      return carry, {'nats': sums[0], 'tokens': sums[1], 'gradient_norm': norm, 'learning_rate': rate}
+
+    return self.strategy.run(replica_step, (batch, carry))
+
+  def _replica_gradients(self, batch, carry, step, replica):
+    rows, length = batch.weight.shape
+    with tf.GradientTape() as tape:
+      state = self.model.reset(carry, batch.reset)
+      logits, states, _ = self.model(batch.tokens[:, :-1], state, training=True,
+                                     seed=tf.stack([self.config.seed, step * self.model.config.layers]),
+                                     rows=(replica * rows, self.batch_size))
+      nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
+      # Summed over time, so that each token weighs the same in chunks of any length.
+      loss = nats / (self.batch_size * self.longest)
+    gradients = tape.gradient(loss, self.model.trainable_variables)
+    carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], states)
+    return gradients, carry, (nats, tf.reduce_sum(batch.weight))
+
+  def evaluate(self, batches, batch_size):
+    """-> {'nats': sum, 'tokens': count} over all batches, in float64."""
+    carry = self.initial_carry(batch_size)
+    sums = []
+    for batch in batches:
+      carry, part = self.strategy.run(self._evaluate, (batch, carry))
+      sums.extend(self.strategy.experimental_local_results(part))
+    nats, tokens = np.sum(np.array(sums, np.float64), 0)
+    return {'nats': float(nats), 'tokens': int(tokens)}
+
+  def _replica_evaluate(self, batch, carry):
+    logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset))
+    nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
+    return carry, (nats, tf.reduce_sum(batch.weight))

@@ -1,0 +1,253 @@
+"""The training loop: when to train, report, evaluate, sample, save and stop."""
+import contextlib
+import signal
+import sys
+import time
+
+import tqdm
+
+from charlm import checkpoint, evaluation, record
+from charlm.config import Config, RunError, UserError
+from charlm.learner import Learner, make_strategy
+from charlm.model import LanguageModel
+from data_pipeline import streams
+
+# The numbers of a step are looked at in groups, so that an accelerator need not wait for the host.
+LOOK_EVERY = 10
+
+
+class Trainer:
+  """One training run in a workdir, from its newest checkpoint on.
+
+  `state` is all that the next step depends on beside the weights, the optimizer and the carry; all four are in
+  each checkpoint. A run that was killed and started again gives the same bits as one that was not.
+  """
+
+  def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None):
+    """Sets up, and restores the newest checkpoint if there is one.
+
+    Args:
+      config: all choices.
+      workdir: a folder that exists.
+      train_file, valid_file: TokenFiles; valid_file may be None.
+      identity: what the weights belong to; `vocab_size`, and whatever else each checkpoint shall name.
+      started: time.perf_counter() at the start of the command, for --max_minutes.
+      write_sample: model -> bytes, text to print and keep now and then; None writes none.
+    """
+    self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
+    self.started, self.train_file, self.valid_file = started, train_file, valid_file
+    self.strategy = make_strategy(config.train.strategy)
+    with self.strategy.scope():
+      self.model = LanguageModel(config.model, identity['vocab_size'], config.train.seed)
+    self.learner = Learner(self.model, config.train, strategy=self.strategy, batch_size=config.data.batch_size,
+                           longest=max(config.data.lengths), overlap=config.data.chunk_overlap)
+    self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
+    self.carry = self.learner.initial_carry()
+    self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
+                  'best_nats': None, 'best_step': 0, 'waited': 0, 'interval': record.Interval().asdict()}
+    self.pending, self.interrupted, self.saved_step = [], False, None
+    found = checkpoint.newest(workdir)
+    if found:
+      self._restore(*found)
+    self.interval = record.Interval(**self.state['interval'])
+    self.record = record.Record(workdir, self.state['step'])
+
+  def _optimizer_variables(self):
+    return [v.value for v in self.learner.optimizer.variables]
+
+  def _restore(self, arrays, state):
+    for name, value in self.identity.items():
+      if state[name] != value:
+        raise UserError(f'--workdir={self.workdir}: its checkpoint of step {state["step"]} was trained with another '
+                        f'{name} ({state[name]}, now {value}). Bring that back, or start in another folder')
+    checkpoint.restore('model', self.model.variables, arrays)
+    checkpoint.restore('optimizer', self._optimizer_variables(), arrays)
+    self.carry = self.learner.distribute_carry([arrays[n] for n in sorted(arrays) if n.startswith('carry/')])
+    self.state = {name: state[name] for name in self.state}
+    self.saved_step = self.state['step']
+    self.started -= self.state['seconds']
+
+  def _save(self):
+    self.state.update(seconds=self.seconds(), interval=self.interval.asdict())
+    arrays = {**checkpoint.collect('model', self.model.variables),
+              **checkpoint.collect('optimizer', self._optimizer_variables()),
+              **{f'carry/{i:03d}': c for i, c in enumerate(self.learner.gather_carry(self.carry))}}
+    checkpoint.save(self.workdir, self.state['step'], arrays, self.state | self.identity)
+    self.saved_step = self.state['step']
+
+  # Where the run is.
+
+  def seconds(self):
+    return time.perf_counter() - self.started
+
+  def epochs(self):
+    return self.rows.epochs(streams.Cursor(self.state['epoch'], self.state['offset']))
+
+  def progress(self):
+    """Share of the run that is done, 0 to 1.
+
+    It follows the clock only where --max_minutes is the one limit, because time is not the same twice.
+    """
+    train = self.config.train
+    if not train.steps and not train.epochs and train.max_minutes:
+      return min(1.0, self.seconds() / (60 * train.max_minutes))
+    epochs = train.epochs or (0 if train.steps else 10)
+    shares = [self.state['step'] / train.steps if train.steps else 0, self.epochs() / epochs if epochs else 0]
+    return min(1.0, max(shares))
+
+  def _why_stop(self):
+    train = self.config.train
+    if train.max_minutes and self.seconds() >= 60 * train.max_minutes:
+      return f'{train.max_minutes:g} minutes are over'
+    if train.patience and self.state['waited'] >= train.patience:
+      return f'the validation loss has not improved in {train.patience} evaluations'
+    return 'all steps are done' if self.progress() >= 1 else ''
+
+  # The run.
+
+  def run(self):
+    """Trains until a limit is reached, then draws the plot.
+
+    Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after
+    Ctrl-C or SIGTERM, once all is saved.
+    """
+    try:
+      if not self.state['finished']:
+        with self._signals(), self._bar() as bar:
+          self._train(bar)
+      record.plot(self.workdir)
+    except OSError as error:
+      raise RunError(f'{error.filename or self.workdir}: {error.strerror or error}. The last good checkpoint is of '
+                     f'step {self.saved_step}. Mend this, then run the same command again') from error
+    finally:
+      self.record.close()
+
+  def _train(self, bar):
+    train, data = self.config.train, self.config.data
+    chunks, length = None, 0
+    while not self.state['finished']:
+      progress, cursor = self.progress(), streams.Cursor(self.state['epoch'], self.state['offset'])
+      compiles = self._length(progress) != length
+      if compiles:
+        length = self._length(progress)
+        chunks = self._chunks(length, cursor.offset)
+      began = time.perf_counter()
+      self.carry, metrics = self.learner.step(next(chunks), self.carry, progress)
+      self.pending.append(metrics)
+      epoch, offset = self.rows.after(cursor, length=length, stride=length - data.chunk_overlap)
+      self.state.update(step=self.state['step'] + 1, epoch=epoch, offset=offset)
+      stop = self._why_stop()
+      report, evaluate, sample, save = (bool(stop) or self._due(every) for every in (
+          train.report_every, train.eval_every, train.sample_every, train.save_every))
+      if report or evaluate or save or self.interrupted or self._due(LOOK_EVERY):
+        self._look()
+      if not compiles:  # which is no measure of speed
+        self.interval.time(data.batch_size * length, time.perf_counter() - began)
+      self._show(bar)
+      if evaluate and self.valid_file:
+        self._report(bar, valid_nats_per_token=self._evaluate())
+        stop = stop or self._why_stop()
+      elif report:
+        self._report(bar)
+      if sample and self.write_sample:
+        self._sample(bar)
+      self.state['finished'] = stop
+      if stop or save or self.interrupted:
+        self._save()
+      if self.interrupted and not stop:
+        bar.close()
+        print(f'Stopped after step {self.state["step"]}; all is saved. The same command goes on from there.',
+              file=sys.stderr)
+        raise KeyboardInterrupt
+
+  def _due(self, every):
+    return bool(every) and self.state['step'] % every == 0
+
+  def _length(self, progress):
+    lengths = self.config.data.lengths
+    return lengths[min(int(progress * len(lengths)), len(lengths) - 1)]
+
+  def _chunks(self, length, offset):
+    file = self.train_file
+    tokens = streams.mapped(file.path, file.dtype, file.num_tokens)
+
+    def make(context):
+      return streams.training_stream(tokens, self.rows, length=length, offset=offset, context=context,
+                                     stride=length - self.config.data.chunk_overlap)
+
+    return iter(streams.distribute(self.strategy, make))
+
+  def _look(self):
+    """Takes in the numbers of the steps since the last look. Raises RunError at one that is not finite."""
+    first = self.state['step'] - len(self.pending) + 1
+    for step, metrics in enumerate(self.pending, first):
+      numbers = {name: float(value) for name, value in metrics.items()}
+      if not self.interval.add(**numbers):
+        good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]
+        raise RunError(f'step {step}: the loss is {numbers["nats"] / numbers["tokens"]} nats with gradient norm '
+                       f'{numbers["gradient_norm"]}; the last good checkpoint is {"".join(good) or "not made yet"}. '
+                       'Try a lower --learning_rate or --clip_norm in another --workdir')
+      self.state['tokens'] += int(numbers['tokens'])
+    self.pending = []
+
+  def _report(self, bar, **measured):
+    line = {'step': self.state['step'], 'epoch': round(self.epochs(), 4), 'tokens': self.state['tokens'],
+            'seconds': round(self.seconds(), 3), **self.interval.figures(), **measured}
+    self.interval = record.Interval()
+    self.record.report(line)
+    if bar.disable:  # standard error is a file
+      print(_words(line), file=sys.stderr)
+
+  def _evaluate(self):
+    """-> nats per token of the validation split. Keeps the weights where they are the best so far."""
+    sums = evaluation.evaluate_file(self.learner, self.valid_file)
+    nats = sums['nats'] / sums['tokens']
+    if self.state['best_nats'] is None or nats < self.state['best_nats']:
+      self.state.update(best_nats=nats, best_step=self.state['step'], waited=0)
+      checkpoint.write(checkpoint.best_path(self.workdir), checkpoint.collect('model', self.model.variables),
+                       self.state | self.identity)
+    else:
+      self.state['waited'] += 1
+    return nats
+
+  def _sample(self, bar):
+    text = self.write_sample(self.model)
+    self.record.sample(self.state['step'], text)
+    bar.write(f'--- step {self.state["step"]} writes:\n{text.decode("utf-8", "replace")}\n---', file=sys.stderr)
+
+  # The terminal.
+
+  def _bar(self):
+    layout = '{percentage:3.0f}% |{bar}| {desc}, {elapsed} so far, {remaining} left'
+    return tqdm.tqdm(total=1.0, initial=self.progress(), bar_format=layout, disable=not sys.stderr.isatty())
+
+  def _show(self, bar):
+    nats, rate = self.interval.nats_per_token(), self.interval.tokens_per_second()
+    best = '' if self.state['best_nats'] is None else f', best valid {self.state["best_nats"]:.3f}'
+    bar.set_description_str(f'step {self.state["step"]}, {nats:.3f} nats{best}, {rate:,.0f} tokens/s', refresh=False)
+    bar.update(self.progress() - bar.n)
+
+  @contextlib.contextmanager
+  def _signals(self):
+    """Ctrl-C and SIGTERM ask for a stop after the step; a second Ctrl-C stops at once."""
+    def ask(number, frame):
+      if self.interrupted:
+        raise KeyboardInterrupt
+      self.interrupted = True
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+      yield
+    finally:
+      for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _words(line):
+  """A line of metrics.jsonl, for people."""
+  parts = [f'step {line["step"]}', f'epoch {line["epoch"]:.2f}', f'train {line["train_nats_per_token"]:.4f} nats']
+  if 'valid_nats_per_token' in line:
+    parts.append(f'valid {line["valid_nats_per_token"]:.4f} nats')
+  if 'tokens_per_second' in line:
+    parts.append(f'{line["tokens_per_second"]:,.0f} tokens/s')
+  return ', '.join([*parts, f'{line["seconds"]:.0f} s'])

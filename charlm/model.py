@@ -1,0 +1,153 @@
+"""The language model: embedding, feed-forward layers, stacked layer-norm GRUs, summed outputs, logits."""
+import keras
+import tensorflow as tf
+
+from charlm import cells, recurrence
+from charlm.config import ModelConfig
+
+
+class Map(tf.Module):
+  """A linear map with layer norm: x [.., n] -> LN(x W; gain) + bias [.., sum(groups)]."""
+
+  def __init__(self, size, groups, bias, seed, name):
+    super().__init__(name)
+    self.groups = tuple(groups)
+    units = sum(self.groups)
+    self.kernel = tf.Variable(keras.initializers.GlorotUniform(seed)((size, units)), name='kernel')
+    self.gain = tf.Variable(tf.ones(units), name='gain')
+    self.bias = tf.Variable(tf.constant(bias, tf.float32, [units]), name='bias')
+
+  def __call__(self, x):
+    flat = tf.reshape(x, [-1, x.shape[-1]])
+    mapped = tf.matmul(flat, recurrence.centre(self.kernel, self.groups))
+    normal = recurrence.layer_norm(mapped, self.gain, self.bias, self.groups)
+    return tf.reshape(normal, tf.concat([tf.shape(x)[:-1], [normal.shape[-1]]], 0))
+
+
+class RecurrentLayer(tf.Module):
+  """A layer-norm GRU layer. Its input comes through `input_map`, for all tokens at once."""
+
+  def __init__(self, size, config, seed, name):
+    super().__init__(name)
+    units = config.units
+    self.cell = cells.GRU
+    groups = self.cell.groups(units)
+    biases = [config.reset_bias] * units + [config.update_bias] * units + [0.0] * units
+    self.input_map = Map(size, groups, biases, seed, name='input_map')
+    square = [keras.initializers.Orthogonal(seed=seed + i)((units, units)) for i in range(1, 4)]
+    self.kernel = tf.Variable(tf.concat(square, 1), name='kernel')
+    self.gain = tf.Variable(tf.ones(3 * units), name='gain')
+    self.bias = tf.Variable(tf.zeros(units), name='bias')
+    self.initial = tf.Variable(tf.zeros(units), trainable=config.initial_state == 'learned', name='initial')
+
+  def __call__(self, x, state):
+    """x [T, B, 3H] from `input_map`, state [B, H] -> outputs [T, B, H], states after each token."""
+    return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias)
+
+
+class LanguageModel(tf.Module):
+  """tokens [B, T], state -> logits [B, T, V], and the state.
+
+  Source of the structure: Hafner, "Tips for Training Recurrent Neural Networks" (2017).
+  """
+
+  def __init__(self, config: ModelConfig, vocab_size, seed=0):
+    super().__init__('language_model')
+    self.config, self.vocab_size = config, vocab_size
+    seeds = iter(range(seed * 1000, seed * 1000 + 1000, 10))
+    normal = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
+    self.embedding = tf.Variable(normal((vocab_size, config.embedding_size)), name='embedding')
+    size, self.input_layers, self.recurrent_layers = config.embedding_size, [], []
+    for i in range(config.input_layers):
+      self.input_layers.append(Map(size, [config.input_units], 0.0, next(seeds), f'input_{i}'))
+      size = config.input_units
+    for i in range(config.layers):
+      self.recurrent_layers.append(RecurrentLayer(size, config, next(seeds), f'recurrent_{i}'))
+      size = config.units
+    glorot = keras.initializers.GlorotUniform(next(seeds))
+    self.output_kernel = tf.Variable(glorot((config.units, vocab_size)), name='output_kernel')
+    self.output_bias = tf.Variable(tf.zeros(vocab_size), name='output_bias')
+
+  def initial_state(self, batch_size):
+    """-> the state where text begins: a tuple of [B, H], one per layer."""
+    return tuple(tf.repeat(layer.initial[None], batch_size, 0) for layer in self.recurrent_layers)
+
+  def reset(self, state, rows):
+    """The state, with the initial one in each row where rows [B] is true."""
+    initial = self.initial_state(tf.shape(rows)[0])
+    return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
+
+  def _first_map(self, embedded):
+    """[.., E] -> the first recurrent layer's input map [.., 3H], which depends on the token alone."""
+    for layer in self.input_layers:
+      embedded = tf.tanh(layer(embedded))
+    return self.recurrent_layers[0].input_map(embedded)
+
+  def _first_input(self, tokens):
+    """[T, B] -> [T, B, 3H]: by a table of V rows, or token by token where the chunk has fewer than V."""
+    count = tokens.shape.num_elements()
+    if count is not None and count < self.vocab_size:
+      return self._first_map(tf.gather(self.embedding, tokens))
+    return tf.gather(self._first_map(self.embedding), tokens)
+
+  def __call__(self, tokens, state, *, training=False, seed=None, rows=None):
+    """Reads tokens.
+
+    Args:
+      tokens: [B, T] int32.
+      state: as from `initial_state`.
+      training: whether to drop outputs.
+      seed: [2] int32, what dropout follows from; needed in training with dropout.
+      rows: (first, total): the place of these B rows in the batch of all replicas, so that any number of
+        replicas drops the same outputs. All B of B by default.
+
+    Returns:
+      logits [B, T, V] float32, states after each token (a tuple of [T, B, H]), the state after the last one.
+    """
+    y, total, states = None, 0.0, []
+    for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):
+      x = layer.input_map(y) if i else self._first_input(tf.transpose(tokens))
+      y, after = layer(x, start)
+      states.append(after)
+      if training and self.config.dropout:
+        y = dropout(y, self.config.dropout, (seed[0], seed[1] + i), rows or (0, tf.shape(tokens)[0]))
+      total += y
+    logits = tf.transpose(self.logits(total), [1, 0, 2])
+    return logits, tuple(states), tuple(s[-1] for s in states)
+
+  def logits(self, outputs):
+    """[.., H] summed outputs of the layers -> [.., V]."""
+    flat = tf.matmul(tf.reshape(outputs, [-1, self.config.units]), self.output_kernel) + self.output_bias
+    return tf.reshape(flat, tf.concat([tf.shape(outputs)[:-1], [self.vocab_size]], 0))
+
+  def stepper(self):
+    """-> advance: (tokens [B], state) -> (logits [B, V], state), for a loop that writes text.
+
+    What does not depend on the token is done here, once: centred weights, and a table of the first map.
+    """
+    table = self._first_map(self.embedding)
+    kernels = [recurrence.centre(l.kernel, l.cell.groups(self.config.units)) for l in self.recurrent_layers]
+
+    def advance(tokens, state):
+      x, after, total = tf.gather(table, tokens), [], 0.0
+      for layer, kernel, start in zip(self.recurrent_layers, kernels, state, strict=True):
+        if after:
+          x = layer.input_map(after[-1])
+        after.append(recurrence.step(layer.cell, x, start, kernel, layer.gain, layer.bias))
+        total += after[-1]
+      return self.logits(total), tuple(after)
+
+    return advance
+
+
+def dropout(x, rate, seed, rows):
+  """Drops numbers of x [T, B, H] and scales the others up.
+
+  The numbers of the whole batch are drawn and these rows taken. alg='philox' is named because XLA on a CPU is 60
+  times slower with the default.
+  """
+  first, total = rows
+  shape = tf.concat([tf.shape(x)[:1], [total], tf.shape(x)[2:]], 0)
+  noise = tf.random.stateless_uniform(shape, seed, alg='philox')
+  keep = tf.slice(noise, [0, first, 0], tf.shape(x)) >= rate
+  return tf.where(keep, x / (1 - rate), 0.0)

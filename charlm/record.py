@@ -1,0 +1,134 @@
+"""The record of a run: metrics.jsonl, TensorBoard events, samples of text, and a plot.
+
+metrics.jsonl is the record; TensorBoard's events are written anew from it when a run is gone on with, so that
+neither holds steps that were lost with a kill.
+"""
+import dataclasses
+import json
+import math
+import os
+import pathlib
+import shutil
+
+import tensorflow as tf
+
+
+@dataclasses.dataclass
+class Interval:
+  """Sums over the steps since the last report."""
+  nats: float = 0.0
+  tokens: float = 0.0
+  steps: int = 0
+  norm_sum: float = 0.0
+  norm_max: float = 0.0
+  learning_rate: float = 0.0
+  timed_tokens: int = 0
+  timed_seconds: float = 0.0
+
+  asdict = dataclasses.asdict
+
+  def add(self, *, nats, tokens, gradient_norm, learning_rate):
+    """Takes in one step. -> whether its numbers are finite."""
+    self.nats += nats
+    self.tokens += tokens
+    self.steps += 1
+    self.norm_sum += gradient_norm
+    self.norm_max = max(self.norm_max, gradient_norm)
+    self.learning_rate = learning_rate
+    return math.isfinite(nats) and math.isfinite(gradient_norm)
+
+  def time(self, tokens, seconds):
+    self.timed_tokens += tokens
+    self.timed_seconds += seconds
+
+  def nats_per_token(self):
+    return self.nats / self.tokens if self.tokens else math.nan
+
+  def tokens_per_second(self):
+    return self.timed_tokens / self.timed_seconds if self.timed_seconds else math.nan
+
+  def figures(self):
+    """-> the line of metrics.jsonl for these steps: {} where there were none."""
+    figures = {'tokens_per_second': round(self.tokens_per_second(), 1)} if self.timed_seconds else {}
+    if self.steps:
+      figures |= {'train_nats_per_token': self.nats_per_token(), 'gradient_norm': self.norm_sum / self.steps,
+                  'gradient_norm_max': self.norm_max, 'learning_rate': self.learning_rate}
+    return figures
+
+
+class Record:
+  """Writes the record of a run in `workdir`, from `step` on: later lines, of steps done again, are dropped."""
+
+  def __init__(self, workdir, step):
+    self.workdir = pathlib.Path(workdir)
+    self.path = self.workdir / 'metrics.jsonl'
+    lines = [line for line in read_metrics(self.path) if line['step'] <= step]
+    temporary = self.path.with_name('.metrics.jsonl.tmp')
+    temporary.write_text(''.join(json.dumps(line) + '\n' for line in lines))
+    os.replace(temporary, self.path)
+    self._file = open(self.path, 'a')  # noqa: SIM115, closed by close()
+    events = self.workdir / 'tensorboard'
+    shutil.rmtree(events, ignore_errors=True)
+    self._events = tf.summary.create_file_writer(str(events))
+    for line in lines:
+      self._scalars(line)
+
+  def report(self, line):
+    """line: {'step': ..., name: number}. Goes to metrics.jsonl and TensorBoard."""
+    self._file.write(json.dumps(line) + '\n')
+    self._file.flush()
+    self._scalars(line)
+
+  def _scalars(self, line):
+    with self._events.as_default(step=line['step']):
+      for name, value in line.items():
+        if name != 'step':
+          tf.summary.scalar(name, value)
+    self._events.flush()
+
+  def sample(self, step, text):
+    """Keeps a sample of the model's text (bytes)."""
+    folder = self.workdir / 'samples'
+    folder.mkdir(exist_ok=True)
+    (folder / f'step-{step:08d}.txt').write_bytes(text)
+    with self._events.as_default(step=step):
+      tf.summary.text('sample', '    ' + text.decode('utf-8', 'replace').replace('\n', '\n    '))
+
+  def close(self):
+    self._file.close()
+    self._events.close()
+
+
+def read_metrics(path):
+  """The lines of a metrics.jsonl as dicts; a last line torn by a kill is left out."""
+  lines = []
+  for line in path.read_text().splitlines() if path.exists() else []:
+    try:
+      lines.append(json.loads(line))
+    except json.JSONDecodeError:
+      break
+  return lines
+
+
+def plot(workdir):
+  """Draws training and validation loss and the gradient norm: metrics.jsonl -> plot.png. -> its path."""
+  from matplotlib.figure import Figure  # half a second, needed at the end only
+  lines = read_metrics(pathlib.Path(workdir, 'metrics.jsonl'))
+  figure = Figure(figsize=(8, 7), layout='constrained')
+  loss, norm = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
+  for axes, name, label, style in [(loss, 'train_nats_per_token', 'training', '-'),
+                                   (loss, 'valid_nats_per_token', 'validation', 'o-'),
+                                   (norm, 'gradient_norm', 'mean', '-'),
+                                   (norm, 'gradient_norm_max', 'largest', ':')]:
+    points = [(line['step'], line[name]) for line in lines if name in line]
+    axes.plot(*zip(*points, strict=True) if points else ([], []), style, label=label, markersize=3)
+  loss.set_ylabel('nats per token')
+  norm.set(xlabel='step', ylabel='gradient norm before clipping', yscale='log')
+  for axes in (loss, norm):
+    axes.grid(alpha=0.3)
+    axes.legend()
+  path = pathlib.Path(workdir, 'plot.png')
+  temporary = path.with_name('.plot.tmp.png')
+  figure.savefig(temporary, dpi=120)
+  os.replace(temporary, path)
+  return path

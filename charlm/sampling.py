@@ -1,0 +1,241 @@
+"""Writing text: in a graph from any step function, and from a model for the commands.
+
+`advance: (tokens [B], state) -> (logits [B, V], state)` is all that `generate` and `prefill` know of a model. Each
+row has its own stream of random numbers, one number per token, that follows from the row's seed and the
+token's place in the text. So a row's text does not depend on the other rows, nor on the number of calls that
+write it (but for what rounding does to two tokens that are next to equally likely).
+"""
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from charlm.config import RunError
+
+BLOCK = 64  # random numbers that one draw makes; changing it changes every text
+READ_TOKENS = 2048  # of a long prompt in one call, so that Ctrl-C need not wait for all of it
+GREEDY = 1e30  # the inverse of temperature 0: softmax leaves nothing to any token but the most likely
+
+
+class Written(NamedTuple):
+  """What `generate` wrote, and what it takes to go on."""
+  tokens: tf.Tensor  # [B, length] int32
+  log_probs: tf.Tensor  # [B, length] float32: nats under the model itself, whatever the temperature
+  logits: tf.Tensor  # [B, V] of the token after the last one
+  state: Any
+
+
+def generate(advance, logits, state, *, length, temperature=1.0, top_k=0, top_p=1.0, seed=0, start=0):
+  """Writes `length` tokens.
+
+  Args:
+    advance: (tokens [B] int32, state) -> (logits [B, V] float32, state).
+    logits: [B, V] of the first token to write.
+    state: the state that goes with them.
+    length: tokens to write, a number or a scalar tensor.
+    temperature: divides the logits; 0 takes the most likely token, the lowest id of several. This and the
+      following three are a number or one per row [B].
+    top_k: choose among the k most likely tokens; 0 among all.
+    top_p: choose among the fewest tokens whose probabilities, at this temperature, reach this sum; 1 among all.
+      With top_k too, a token must pass both.
+    seed: int64, what the row's random numbers follow from.
+    start: tokens of this text that earlier calls wrote.
+
+  Returns:
+    `Written`.
+  """
+  rows, vocab_size = tf.shape(logits)[0], tf.shape(logits)[1]
+  length = tf.convert_to_tensor(length, tf.int32)
+  temperature = _per_row(temperature, rows, tf.float32)[:, None]
+  random = temperature > 0  # and not the opposite, so that NaN is taken as 0
+  sharpness = tf.where(random, tf.minimum(1 / temperature, GREEDY), GREEDY)
+  keep = _keeper(rows, vocab_size, top_k, top_p)
+  numbers = tf.where(random, random_numbers(_per_row(seed, rows, tf.int64), start, length), 0.0)
+
+  # Few operations, because each costs microseconds.
+  def write(t, logits, state, tokens, losses):
+    token = pick(keep(tf.nn.softmax(logits * sharpness)), tf.gather(numbers, t))
+    loss = tf.nn.sparse_softmax_cross_entropy_with_logits(token, logits)
+    after, state = advance(token, state)
+    return t + 1, after, state, tokens.write(t, token), losses.write(t, loss)
+
+  arrays = [tf.TensorArray(dtype, length, element_shape=logits.shape[:1]) for dtype in (tf.int32, tf.float32)]
+  loop = (tf.constant(0), logits, state, *arrays)
+  _, logits, state, tokens, losses = tf.while_loop(lambda t, *_: t < length, write, loop)
+  return Written(tf.transpose(tokens.stack()), -tf.transpose(losses.stack()), logits, state)
+
+
+def prefill(advance, tokens, lengths, state):
+  """Reads prompts of different lengths.
+
+  Args:
+    advance: as in `generate`.
+    tokens: [B, N] int32; a row's prompt is its first tokens, and what follows them is ignored.
+    lengths: [B] int32, 1 to N.
+    state: the state before the prompts.
+
+  Returns:
+    logits [B, V] and the state, of each row after its own last token.
+  """
+  last = lengths - 1
+  columns = tf.transpose(tokens)
+
+  # The last tokens wait until after the loop, so that the loop needs no logits, and computes none.
+  def read(t, state):
+    _, after = advance(tf.gather(columns, t), state)
+    going = tf.less(t, last)[:, None]
+    return t + 1, tf.nest.map_structure(lambda new, old: tf.where(going, new, old), after, state)
+
+  longest = tf.reduce_max(last)
+  _, state = tf.while_loop(lambda t, _: t < longest, read, (tf.constant(0), state))
+  return advance(tf.gather(tokens, last, batch_dims=1), state)
+
+
+def random_numbers(seed, start, length):
+  """Numbers start, start + 1, ... of each row's stream: [length, B, 1] float32 in [0, 1).
+
+  seed: [B] int64. start, length: scalars.
+  """
+  start, length = tf.cast(start, tf.int64), tf.cast(length, tf.int64)
+  blocks = tf.range(start // BLOCK, (start + length + BLOCK - 1) // BLOCK)
+  keys = tf.reshape(tf.stack(tf.meshgrid(seed, blocks, indexing='ij'), -1), [-1, 2])
+  # alg='philox' is named because XLA on a CPU is 60 times slower with the default.
+  drawn = tf.map_fn(lambda key: tf.random.stateless_uniform([BLOCK], key, alg='philox'), keys,
+                    fn_output_signature=tf.TensorSpec([BLOCK], tf.float32))
+  streams = tf.reshape(drawn, [tf.shape(seed)[0], -1])
+  first = start % BLOCK
+  return tf.transpose(streams[:, first:first + length])[:, :, None]
+
+
+def row_seeds(seed, rows):
+  """[rows] int64: a seed below 2**31 for row 0, and for each row after it one that no other seed shares."""
+  return seed + (np.arange(rows, dtype=np.int64) << 32)
+
+
+def _per_row(value, rows, dtype):
+  """A number or [B] -> [B]."""
+  return tf.broadcast_to(tf.cast(value, dtype), [rows])
+
+
+def pick(p, numbers):
+  """p [B, V], any sum above 0; numbers [B, 1] in [0, 1) -> [B] int32, tokens with odds of p, none with p = 0.
+
+  The running sum of p climbs by a token's share at the token. The number is scaled by the sum's true end, so that
+  rounding cannot put it above the last step.
+  """
+  climb = tf.cumsum(p, axis=1)
+  height = numbers * climb[:, -1:]
+  return tf.squeeze(tf.raw_ops.UpperBound(sorted_inputs=climb, values=height, out_type=tf.int32), 1)
+
+
+def _keeper(rows, vocab_size, top_k, top_p):
+  """-> keep: probabilities [B, V] -> the same with 0 for every token that top_k and top_p rule out."""
+  constants = [tf.get_static_value(tf.convert_to_tensor(v)) for v in (top_k, top_p)]
+  if all(c is not None for c in constants) and np.all(constants[0] <= 0) and np.all(constants[1] >= 1):
+    return lambda p: p
+  top_k, top_p = _per_row(top_k, rows, tf.int32)[:, None], _per_row(top_p, rows, tf.float32)[:, None]
+  most = tf.where(top_k > 0, tf.minimum(top_k, vocab_size), vocab_size)
+  reach = tf.where(top_p < 1, tf.maximum(top_p, 1e-30), 2.0)  # 2: rounding must not rule out the last tokens
+  unlimited = tf.logical_and(most >= vocab_size, reach > 1)
+  limited = tf.logical_not(tf.reduce_all(unlimited))
+  width = tf.reduce_max(tf.where(unlimited, 1, most))
+
+  def truncate(p):
+    values = tf.math.top_k(p, width).values
+    before = tf.cumsum(values, axis=1, exclusive=True)
+    kept = tf.logical_and(tf.range(width) < most, before < reach)
+    count = tf.reduce_sum(tf.cast(kept, tf.int32), axis=1, keepdims=True)
+    least = tf.gather(values, count - 1, axis=1, batch_dims=1)
+    above, level = p > least, tf.equal(p, least)
+    # Of tokens that are as likely as the last one kept, the lowest ids stay.
+    spare = count - tf.reduce_sum(tf.cast(above, tf.int32), axis=1, keepdims=True)
+    level = tf.logical_and(level, tf.cumsum(tf.cast(level, tf.int32), axis=1) <= spare)
+    return tf.where(tf.logical_or(unlimited, tf.logical_or(above, level)), p, 0.0)
+
+  return lambda p: tf.cond(limited, lambda: truncate(p), lambda: p)
+
+
+def opening(tokenizer):
+  """The bytes that stand for an empty prompt: a newline, or b'' for token 0 where the tokenizer has no newline."""
+  return b'\n' if tokenizer.decode(tokenizer.encode(b'\n')) == b'\n' else b''
+
+
+def encode_prompt(tokenizer, prompt):
+  """bytes -> [N] int32, N at least 1. Raises UserError where the tokenizer cannot read them."""
+  ids = tokenizer.encode(prompt or opening(tokenizer))
+  return ids if ids.size else np.zeros(1, np.int32)
+
+
+def encode_prompts_tf(tokenizer, prompts):
+  """`encode_prompt` in a graph: [B] string -> what `prefill` reads, tokens [B, N] and lengths [B]."""
+  ids = tokenizer.encode_tf(tf.where(tf.equal(prompts, ''), opening(tokenizer), prompts))
+  lengths = tf.maximum(tf.cast(ids.row_lengths(), tf.int32), 1)
+  return ids.to_tensor(shape=[None, tf.cast(tf.reduce_max(lengths), tf.int64)]), lengths
+
+
+def complete(advance, state, tokens, lengths, **options):
+  """Prompts as in `prefill`, from `state`, and options as in `generate` -> `Written`."""
+  logits, state = prefill(advance, tokens, lengths, state)
+  return generate(advance, logits, state, **options)
+
+
+def sample_writer(tokenizer, **options):
+  """-> write: model -> bytes, a text that starts afresh; options as in `generate`. For a look while training.
+
+  It is compiled once and reads the weights anew each time, so `write` takes the same model always.
+  """
+  prompt = encode_prompt(tokenizer, b'')[None]
+  compiled = tf.function(lambda model: complete(model.stepper(), model.initial_state(1), prompt,
+                                                tf.constant([prompt.size]), **options).tokens)
+  return lambda model: tokenizer.decode(compiled(model)[0])
+
+
+class Context(NamedTuple):
+  """Where B texts of a `Writer` stand."""
+  logits: tf.Tensor  # [B, V] of the next token
+  state: Any
+  written: int  # tokens written so far
+
+
+class Writer:
+  """A model, compiled to read a prompt and to write B texts from it, call by call.
+
+  The model's weights are read here, once.
+  """
+
+  def __init__(self, model, seeds, **options):
+    """seeds: [B] int64, each text's own. options: temperature, top_k, top_p as in `generate`."""
+    self._advance, self._rows = model.stepper(), len(seeds)
+    self._initial = model.initial_state(1)
+    state = tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), self._initial)
+
+    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32), state])
+    def read(tokens, state):
+      return prefill(self._advance, tokens, tf.shape(tokens)[1:], state)
+
+    @tf.function
+    def write(logits, state, length, start):
+      return generate(self._advance, logits, state, length=length, seed=seeds, start=start, **options)
+
+    self._read, self._write = read, write
+
+  def read(self, ids, context=None):
+    """ids [N] int32 -> Context of B texts that go on from there.
+
+    context: where the text stood before, of a writer of one text; it begins here if None.
+    """
+    assert context is None or self._rows == 1, self._rows
+    state = context.state if context else self._initial
+    for start in range(0, len(ids), READ_TOKENS):
+      logits, state = self._read(ids[None, start:start + READ_TOKENS], state)
+    if not np.isfinite(logits).all():
+      raise RunError('the weights of this model are not finite, so that it cannot write; --weights=best or an '
+                     'earlier checkpoint may be sound')
+    logits, state = tf.nest.map_structure(lambda s: tf.repeat(s, self._rows, 0), (logits, state))
+    return Context(logits, state, context.written if context else 0)
+
+  def write(self, length, context):
+    """-> tokens [B, length] int32 array, Context after them."""
+    start = tf.constant(context.written, tf.int64)
+    written = self._write(context.logits, context.state, tf.constant(length), start)
+    return written.tokens.numpy(), Context(written.logits, written.state, context.written + length)

@@ -1,0 +1,40 @@
+"""charlm-train: trains a language model on a text."""
+import time
+
+from charlm import workdir
+from charlm.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from flags import define
+
+SAMPLE_TOKENS = 400  # of the samples that are written while training
+
+
+def main(given):
+  """trains a language model on a text.
+
+  charlm-train --corpus=my.txt --workdir=runs/mine --max_minutes=10
+
+  Ctrl-C saves; the same command goes on. The folder then holds the checkpoints, metrics.jsonl, plot.png, samples
+  and TensorBoard events. See also charlm-evaluate, charlm-sample and charlm-export.
+  """
+  started = time.perf_counter()
+  run = RunConfig(**{k: given[k] for k in ('workdir', 'preset') if k in given})
+  config = workdir.choose_config(run.workdir, given)
+  with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm import loop, sampling
+    from data_pipeline import prepare, streams
+  begun = workdir.begun(run.workdir)
+  tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(run.workdir) if begun else None)
+  streams.check_fits(config.data, files)
+  if not begun:
+    workdir.save_config(run.workdir, config, tokenizer)
+  trainer = loop.Trainer(config, run.workdir, files['train'], files.get('valid'),
+                         workdir.identity(tokenizer, files), started=started,
+                         write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+  trainer.run()
+  print(workdir.summary(run.workdir, trainer.state))
+
+
+run = define.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)
+
+if __name__ == '__main__':
+  run()

@@ -1,0 +1,112 @@
+"""What is in a workdir, opened: configuration, tokenizer and weights."""
+import os
+import pathlib
+import sys
+from typing import Any, NamedTuple
+
+from charlm import checkpoint
+from charlm.config import Config, DataConfig, ModelConfig, RunError, TrainConfig, UserError, read_config
+
+# Flags that say where things are on this machine, not what the model is.
+PLACES = ('workdir', 'preset', 'cache_dir', 'data_dir')
+
+
+class Opened(NamedTuple):
+  """A trained model."""
+  config: Config
+  tokenizer: Any
+  model: Any
+  state: dict  # of the checkpoint: step, best_nats, ...
+
+
+def choose_config(workdir, given):
+  """The configuration of a run: the saved one where the workdir has one, else the given flags over the defaults.
+
+  Raises UserError where flags are given that differ from the saved ones.
+  """
+  chosen = {k: v for k, v in given.items() if k not in ('workdir', 'preset')}
+  groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
+  if not begun(workdir):
+    return Config(**{name: group(**{k: v for k, v in chosen.items() if k in group.__dataclass_fields__})
+                     for name, group in groups.items()})
+  saved = read_config(workdir)
+  other = [f'--{k}={v} (was {saved.flat()[k]})' for k, v in chosen.items()
+           if k not in PLACES and v != saved.flat()[k]]
+  if other:
+    raise UserError(f'--workdir={workdir}: was started with other flags: now {", ".join(other)}. Leave them out '
+                    'to go on, or start in another folder')
+  return saved
+
+
+def begun(workdir):
+  """Whether a run was started in this folder."""
+  return pathlib.Path(workdir, 'config.json').exists()
+
+
+def save_config(workdir, config, tokenizer):
+  """Makes the workdir with tokenizer and configuration; the configuration comes last and whole."""
+  folder = pathlib.Path(workdir)
+  try:
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(folder)
+    temporary = folder / '.config.json.tmp'
+    temporary.write_text(config.to_json())
+    os.replace(temporary, folder / 'config.json')
+  except OSError as error:
+    raise UserError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+
+
+def identity(tokenizer, files):
+  """What a checkpoint belongs to: {name: value}. `files` is {split: TokenFile}, in a folder named by their content."""
+  return {'vocab_size': tokenizer.vocab_size, 'tokenizer': tokenizer.fingerprint,
+          'text': pathlib.Path(files['train'].path).parent.name}
+
+
+def summary(workdir, state):
+  """Where everything is, and what to do next."""
+  folder = pathlib.Path(workdir)
+  best = ('' if state['best_nats'] is None else
+          f' Best validation loss {state["best_nats"]:.4f} nats per token, at step {state["best_step"]}.')
+  return '\n'.join([
+      f'Trained for {state["step"]} steps: {state["finished"]}.{best}',
+      f'  {folder / "checkpoints"}/   the best weights, and the last two checkpoints',
+      f'  {folder / "metrics.jsonl"}   a line per report; drawn in {folder / "plot.png"}',
+      f'  {folder / "samples"}/   what the model wrote while it learned',
+      f'  {folder / "tensorboard"}/   events: tensorboard --logdir={folder}',
+      f'Next: charlm-sample --workdir={folder}, charlm-evaluate --workdir={folder}, '
+      f'charlm-export --workdir={folder} --export_dir=DIR'])
+
+
+def load_tokenizer(workdir):
+  from data_pipeline import tokenizers  # so that flags are checked before TensorFlow is imported
+  return tokenizers.load_tokenizer(workdir)
+
+
+def open_model(workdir, weights='best'):
+  """The model in `workdir`, with its best weights or its last.
+
+  Raises UserError where there is no model, no checkpoint, or the tokenizer is not that of the checkpoint.
+  """
+  config = read_config(workdir)
+  arrays, state = _read_weights(workdir, weights)
+  tokenizer = load_tokenizer(workdir)
+  if state['tokenizer'] != tokenizer.fingerprint:
+    raise UserError(f'--workdir={workdir}: its tokenizer is not the one that the checkpoint of step '
+                    f'{state["step"]} was trained with; expected the tokenizer files that charlm-train wrote')
+  from charlm.model import LanguageModel
+  model = LanguageModel(config.model, tokenizer.vocab_size)
+  checkpoint.restore('model', model.variables, arrays)
+  return Opened(config, tokenizer, model, state)
+
+
+def _read_weights(workdir, weights):
+  best = checkpoint.best_path(workdir)
+  if weights == 'best' and best.exists():
+    try:
+      return checkpoint.read(best)
+    except RunError as error:
+      print(f'warning: {error}; taking the last weights', file=sys.stderr)
+  found = checkpoint.newest(workdir)
+  if found is None:
+    raise UserError(f'--workdir={workdir}: has no checkpoint yet; expected one that charlm-train saved')
+  return found

@@ -1,0 +1,48 @@
+"""Packaging of charlm; `pip install -e .[dev]` for development."""
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'charlm/__init__.py').read_text(), re.MULTILINE)[1]
+
+# TensorFlow Text asks for the TensorFlow of its own minor version, so pip finds a pair. It has no Windows wheels.
+TEXT = ['tensorflow-text>=2.21,<3; sys_platform != "win32"']
+TFDS = ['tensorflow-datasets>=4.9.9,<5']
+
+setuptools.setup(
+  name='charlm',
+  version=VERSION,
+  description='Small recurrent language models, trained, evaluated, sampled and served with TensorFlow',
+  long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  packages=['charlm', 'data_pipeline', 'flags'],
+  package_data={'flags': ['presets/*.flags']},
+  python_requires='>=3.10',
+  install_requires=[
+    'absl-py>=2,<3',
+    'matplotlib>=3.8,<4',
+    'numpy>=1.26,<3',
+    'sentencepiece>=0.2,<0.3',
+    'tensorboard>=2.20,<3',  # tf.summary writes nothing without it
+    'tensorflow>=2.21,<3',
+    'tqdm>=4.60,<5',
+    'zstandard>=0.22,<1',
+  ],
+  extras_require={
+    'text': TEXT,
+    'tfds': TFDS,
+    'cuda': ['tensorflow[and-cuda]>=2.21,<3'],
+    'dev': ['pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', *TEXT, *TFDS],
+  },
+  entry_points={
+    'console_scripts': [
+      'charlm-train=charlm.train:run',
+      'charlm-evaluate=charlm.evaluate:run',
+      'charlm-sample=charlm.sample:run',
+      'charlm-export=charlm.export_model:run',
+    ],
+  },
+)
