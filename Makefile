@@ -26,9 +26,10 @@ demo: $(INSTALLED)  ## train for two minutes on the Python language reference, w
 	$(BIN)/charlm-export --workdir=demo --export_dir=demo/export
 	@echo
 	@echo 'The trained model             demo/'
+	@echo 'Losses, drawn                 demo/plot.png'
 	@echo 'Its text while it learned     demo/samples/'
 	@echo 'Model for TF Serving          demo/export/'
-	@echo 'Curves                        $(BIN)/tensorboard --logdir=demo'
+	@echo 'Losses, live                  $(BIN)/tensorboard --logdir=demo/tensorboard'
 	@echo 'More text                     $(BIN)/charlm-sample --workdir=demo --prompt="if the " --length=1000'
 	@echo 'A model of your own text      $(BIN)/charlm-train --corpus=FILE_OR_FOLDER --workdir=mine'
 

@@ -9,7 +9,8 @@ VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'charlm/__init__.py').rea
 
 # TensorFlow Text asks for the TensorFlow of its own minor version, so pip finds a pair. It has no Windows wheels.
 TEXT = ['tensorflow-text>=2.21,<3; sys_platform != "win32"']
-TFDS = ['tensorflow-datasets>=4.9.9,<5']
+# TensorFlow Datasets 4.9 imports importlib_resources when it downloads, and does not declare it.
+TFDS = ['tensorflow-datasets>=4.9.9,<5', 'importlib_resources>=5']
 
 setuptools.setup(
   name='charlm',
@@ -23,6 +24,7 @@ setuptools.setup(
   python_requires='>=3.10',
   install_requires=[
     'absl-py>=2,<3',
+    'keras>=3.12,<4',
     'matplotlib>=3.8,<4',
     'numpy>=1.26,<3',
     'sentencepiece>=0.2,<0.3',

@@ -10,5 +10,5 @@ def pytest_test(name, srcs, data = [], deps = []):
         data = data + ["pyproject.toml"],
         legacy_create_init = 0,  # tests/charlm is no package
         main = "bazel/pytest_main.py",
-        deps = deps,
+        deps = deps + [":conftest"],
     )

@@ -1,8 +1,12 @@
-"""Gate arithmetic of gated recurrent cells: elementwise, no loops, no matrix products.
+"""Gate arithmetic of gated recurrent cells, forward and backward: no loops, no matrix products.
 
-A `Cell` is all that `recurrence.py` needs to know. Its functions work on one token [B, ·] and on all tokens
-at once [T, B, ·]: the last axis alone has a meaning. k is the number of maps of a cell (GRU: 3), H its units.
-A state is a nest of tensors whose first one is the cell's output (GRU: h; an LSTM's would be (h, c)).
+A new cell is a `Cell`: `recurrence.py` does the rest (time loop, matrix products, layer norm, gradient). Every
+cell has maps of H units side by side in one weight matrix U [H, kH]; layer norm takes them in groups that
+follow one another (GRU: both gates as one group of 2H, the candidate as one of H). A state is a nest of
+tensors [B, H] whose first is the output (GRU: h; an LSTM's is (h, c)).
+
+A mask on gates or candidate (zoneout, recurrent dropout) belongs in `forward` and `backward`, read for each token
+as x is.
 """
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,61 +15,46 @@ import tensorflow as tf
 
 
 class Cell(NamedTuple):
-  """One gated cell.
+  """One gated cell; x and a are the input's and the state's maps, normalised, gain included.
 
-  groups: units -> sizes of the normalised groups of its k·H recurrent maps.
-  forward: (x, a, state, bias) -> next state. x [.., kH] is the input's share, a [.., kH] the recurrent one.
-  linearise: (x, a, state, bias) -> `Jacobian` of that step, from the state before it.
-  spread: gradient of the next state -> [.., kH], what the factors of `Jacobian` multiply.
-  backward: (gradient of the next state, keep) -> gradient of the state, less the share through a.
-  bias_gradient: (gradient of a [T, B, kH]) -> gradient of bias.
+  groups: (H) -> sizes of the normalised groups, summing to kH.
+  saved: how many tensors [B, H] of `forward` the gradient needs.
+  forward: (x [B, kH], a, state, bias) -> next state, tuple of `saved` activations. a: one tensor a group.
+  backward: (dstate, activations, a, state, bias) -> dx, da, dstate, dbias: the gradient of the next state, and
+    the step's arguments -> gradients of x, a (one tensor a group each), of the state other than through a,
+    and of bias (its structure, rows not yet summed: [B, ..]).
   """
   groups: Callable
+  saved: int
   forward: Callable
-  linearise: Callable
-  spread: Callable
   backward: Callable
-  bias_gradient: Callable
 
 
-class Jacobian(NamedTuple):
-  """Derivatives of one step, none of which depends on the gradient that arrives.
+def gru_forward(x, a, h, bias):
+  """One token of the layer-norm GRU (Ba, Kiros, Hinton 2016, supplement); reset after the product:
 
-  x, a: [.., kH] factors that turn spread(gradient of the next state) into the gradients of x and a.
-  keep: nest of factors for `Cell.backward`.
+      r, z = sigmoid(x_g + a_g)               x_g = LN(W_g x; alpha_xg) + beta_g,  a_g = LN(U_g h; alpha_hg)
+      c    = tanh(x_c + r (a_c + bias))       x_c = LN(W_c x; alpha_xc) + beta_c,  a_c = LN(U_c h; alpha_hc)
+      h'   = h + z (c - h)
+
+  z = 0 keeps the old state. x [B, 3H] = (r, z, c), a = ([B, 2H], [B, H]), h [B, H], bias = beta_hc [H].
   """
-  x: tf.Tensor
-  a: tf.Tensor
-  keep: tf.Tensor
+  a_gates, a_c = a
+  units = bias.shape[0]
+  gates = tf.sigmoid(x[:, :2 * units] + a_gates)
+  r, z = gates[:, :units], gates[:, units:]
+  c = tf.tanh(x[:, 2 * units:] + r * (a_c + bias))
+  return h + z * (c - h), (r, z, c)
 
 
-def _gru_gates(x, a, bias):
-  """-> r, z, c and the candidate's recurrent share, each [.., H]."""
-  x_r, x_z, x_c = tf.split(x, 3, -1)
-  a_r, a_z, a_c = tf.split(a, 3, -1)
-  r, z = tf.sigmoid(x_r + a_r), tf.sigmoid(x_z + a_z)
-  a_c += bias
-  return r, z, tf.tanh(x_c + r * a_c), a_c
+def gru_backward(dh, activations, a, h, bias):
+  """The gradient of `gru_forward`."""
+  r, z, c = activations
+  dz = dh * (c - h) * z * (1 - z)
+  dc = dh * z * (1 - c * c)
+  dr = dc * (a[1] + bias) * r * (1 - r)
+  dgates, da_c = tf.concat([dr, dz], -1), dc * r
+  return (dgates, dc), (dgates, da_c), dh * (1 - z), da_c
 
 
-def _gru_forward(x, a, h, bias):
-  _, z, c, _ = _gru_gates(x, a, bias)
-  return h + z * (c - h)
-
-
-def _gru_linearise(x, a, h, bias):
-  r, z, c, a_c = _gru_gates(x, a, bias)
-  by_c = z * (1 - c * c)
-  by_r = by_c * a_c * r * (1 - r)
-  by_z = (c - h) * z * (1 - z)
-  return Jacobian(x=tf.concat([by_r, by_z, by_c], -1), a=tf.concat([by_r, by_z, by_c * r], -1), keep=1 - z)
-
-
-GRU = Cell(
-    groups=lambda units: (2 * units, units),
-    forward=_gru_forward,
-    linearise=_gru_linearise,
-    spread=lambda dh: tf.concat([dh, dh, dh], -1),
-    backward=lambda dh, keep: dh * keep,
-    bias_gradient=lambda da: tf.reduce_sum(tf.split(da, 3, -1)[2], [0, 1]))
-GRU_EQUATIONS = """Layer-norm GRU (Ba, Kiros, Hinton 2016, supplement)."""
+GRU = Cell(groups=lambda units: (2 * units, units), saved=3, forward=gru_forward, backward=gru_backward)

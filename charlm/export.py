@@ -27,10 +27,10 @@ class ServedModel(tf.Module):
   def __init__(self, model, tokenizer):
     super().__init__('charlm')
     self._tokenizer = tokenizer
-    self._model, self._trackable = model, tokenizer.trackable  # a SavedModel keeps what it can reach from here
+    self._trackable = tokenizer.trackable  # a SavedModel keeps what it can reach from here
     self._advance, self._initial = model.stepper(), model.initial_state(1)
 
-  @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'prompt')])
+  @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'prompt')], autograph=False)
   def serving_default(self, prompt):
     """prompt [B] -> {'text': [B]}: DEFAULT_TOKENS tokens with the options that charlm-sample has by default."""
     def each_row(value, dtype):
@@ -45,7 +45,7 @@ class ServedModel(tf.Module):
   @tf.function(input_signature=[
       tf.TensorSpec([None], tf.string, 'prompt'), tf.TensorSpec([None], tf.int32, 'max_new_tokens'),
       tf.TensorSpec([None], tf.float32, 'temperature'), tf.TensorSpec([None], tf.int32, 'top_k'),
-      tf.TensorSpec([None], tf.float32, 'top_p'), tf.TensorSpec([None], tf.int64, 'seed')])
+      tf.TensorSpec([None], tf.float32, 'top_p'), tf.TensorSpec([None], tf.int64, 'seed')], autograph=False)
   def generate(self, prompt, max_new_tokens, temperature, top_k, top_p, seed):
     """All [B]; the options as in `sampling.generate`, max_new_tokens from 0 to MOST_TOKENS.
 
@@ -65,14 +65,9 @@ class ServedModel(tf.Module):
 
 def valid_utf8(text):
   """[B] string -> the same, less an unfinished character at the end, and U+FFFD for other bytes that are wrong."""
-  mark = '\ufffd'.encode()
   valid = tf.strings.unicode_transcode(text, 'UTF-8', 'UTF-8', errors='replace')
-
-  def ends(t):
-    return tf.equal(tf.strings.substr(t, -len(mark), len(mark)), mark)
-
-  torn = tf.logical_and(ends(valid), tf.logical_not(ends(text)))
-  return tf.where(torn, tf.strings.substr(valid, 0, tf.strings.length(valid) - len(mark)), valid)
+  whole = tf.strings.regex_full_match(text, '\\C*\ufffd')  # the model wrote this U+FFFD; \C is any byte
+  return tf.where(whole, valid, tf.strings.regex_replace(valid, '\ufffd$', ''))
 
 
 def export(model, tokenizer, export_dir, *, version=0, facts):

@@ -1,7 +1,7 @@
 """charlm-export: writes a trained model as a SavedModel for TF Serving."""
 import dataclasses
 
-from charlm.config import ExportConfig, UserError
+from charlm.config import ExportConfig, UserError, read_config
 from flags import define
 
 
@@ -15,7 +15,9 @@ def main(given):
   chosen = ExportConfig(**given)
   if not chosen.export_dir:
     raise UserError('--export_dir: expected a folder for the served model, such as --export_dir=served/mine')
-  from charlm import export, workdir
+  read_config(chosen.workdir)
+  with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm import export, workdir
   opened = workdir.open_model(chosen.workdir, chosen.weights)
   path = export.export(opened.model, opened.tokenizer, chosen.export_dir, version=chosen.version,
                        facts=facts(opened))

@@ -30,9 +30,10 @@ class Learner:
       self.optimizer.build(model.trainable_variables)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
     # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
-    self._step = tf.function(self._train, jit_compile=self.replicas == 1)
     self._gradients = tf.function(self._replica_gradients, jit_compile=True)
-    self._evaluate = tf.function(self._replica_evaluate, jit_compile=True)
+    self._sums = tf.function(self._replica_sums, jit_compile=True)
+    self._step = tf.function(self._train, jit_compile=self.replicas == 1)
+    self._evaluate = tf.function(lambda *batch_and_carry: strategy.run(self._sums, batch_and_carry))
 
   def initial_carry(self, batch_size=None):
     """The state of rows where text begins; for training, of each replica's share of the batch."""
@@ -96,7 +97,8 @@ class Learner:
       nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
       # Summed over time, so that each token weighs the same in chunks of any length.
       loss = nats / (self.batch_size * self.longest)
-    gradients = tape.gradient(loss, self.model.trainable_variables)
+    # Made dense here: slices that leave this function make XLA compile again at every step.
+    gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.model.trainable_variables)]
     carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], states)
     return gradients, carry, (nats, tf.reduce_sum(batch.weight))
 
@@ -105,12 +107,12 @@ class Learner:
     carry = self.initial_carry(batch_size)
     sums = []
     for batch in batches:
-      carry, part = self.strategy.run(self._evaluate, (batch, carry))
+      carry, part = self._evaluate(batch, carry)
       sums.extend(self.strategy.experimental_local_results(part))
     nats, tokens = np.sum(np.array(sums, np.float64), 0)
     return {'nats': float(nats), 'tokens': int(tokens)}
 
-  def _replica_evaluate(self, batch, carry):
+  def _replica_sums(self, batch, carry):
     logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset))
     nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
     return carry, (nats, tf.reduce_sum(batch.weight))

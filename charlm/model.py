@@ -17,11 +17,15 @@ class Map(tf.Module):
     self.gain = tf.Variable(tf.ones(units), name='gain')
     self.bias = tf.Variable(tf.constant(bias, tf.float32, [units]), name='bias')
 
+  def fixed(self):
+    """-> the map of x [B, n], with weights read and centred now."""
+    kernel = recurrence.centre(self.kernel, self.groups)
+    gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
+    return lambda x: recurrence.layer_norm(tf.matmul(x, kernel), gain, bias, self.groups)
+
   def __call__(self, x):
-    flat = tf.reshape(x, [-1, x.shape[-1]])
-    mapped = tf.matmul(flat, recurrence.centre(self.kernel, self.groups))
-    normal = recurrence.layer_norm(mapped, self.gain, self.bias, self.groups)
-    return tf.reshape(normal, tf.concat([tf.shape(x)[:-1], [normal.shape[-1]]], 0))
+    y = self.fixed()(tf.reshape(x, [-1, x.shape[-1]]))  # one large product is faster than a batch of small ones
+    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [y.shape[-1]]], 0))
 
 
 class RecurrentLayer(tf.Module):
@@ -43,6 +47,12 @@ class RecurrentLayer(tf.Module):
   def __call__(self, x, state):
     """x [T, B, 3H] from `input_map`, state [B, H] -> outputs [T, B, H], states after each token."""
     return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias)
+
+  def fixed(self):
+    """-> one token's step, (x [B, 3H], state) -> state, with weights read and centred now."""
+    kernel = recurrence.centre(self.kernel, self.input_map.groups)
+    gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
+    return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias)
 
 
 class LanguageModel(tf.Module):
@@ -112,30 +122,26 @@ class LanguageModel(tf.Module):
       if training and self.config.dropout:
         y = dropout(y, self.config.dropout, (seed[0], seed[1] + i), rows or (0, tf.shape(tokens)[0]))
       total += y
-    logits = tf.transpose(self.logits(total), [1, 0, 2])
-    return logits, tuple(states), tuple(s[-1] for s in states)
-
-  def logits(self, outputs):
-    """[.., H] summed outputs of the layers -> [.., V]."""
-    flat = tf.matmul(tf.reshape(outputs, [-1, self.config.units]), self.output_kernel) + self.output_bias
-    return tf.reshape(flat, tf.concat([tf.shape(outputs)[:-1], [self.vocab_size]], 0))
+    logits = tf.matmul(tf.reshape(total, [-1, self.config.units]), self.output_kernel) + self.output_bias
+    logits = tf.reshape(logits, tf.concat([tf.shape(total)[:-1], [self.vocab_size]], 0))
+    return tf.transpose(logits, [1, 0, 2]), tuple(states), tuple(s[-1] for s in states)
 
   def stepper(self):
     """-> advance: (tokens [B], state) -> (logits [B, V], state), for a loop that writes text.
 
-    What does not depend on the token is done here, once: centred weights, and a table of the first map.
+    What does not depend on the token is done here, once: the weights are read and centred, and the first map
+    becomes a table of V rows. Later changes of the weights do not reach `advance`.
     """
     table = self._first_map(self.embedding)
-    kernels = [recurrence.centre(l.kernel, l.cell.groups(self.config.units)) for l in self.recurrent_layers]
+    maps = [layer.input_map.fixed() for layer in self.recurrent_layers[1:]]
+    steps = [layer.fixed() for layer in self.recurrent_layers]
+    kernel, bias = map(tf.convert_to_tensor, (self.output_kernel, self.output_bias))
 
     def advance(tokens, state):
-      x, after, total = tf.gather(table, tokens), [], 0.0
-      for layer, kernel, start in zip(self.recurrent_layers, kernels, state, strict=True):
-        if after:
-          x = layer.input_map(after[-1])
-        after.append(recurrence.step(layer.cell, x, start, kernel, layer.gain, layer.bias))
-        total += after[-1]
-      return self.logits(total), tuple(after)
+      after = [steps[0](tf.gather(table, tokens), state[0])]
+      for input_map, step, start in zip(maps, steps[1:], state[1:], strict=True):
+        after.append(step(input_map(after[-1]), start))
+      return tf.matmul(tf.add_n(after), kernel) + bias, tuple(after)
 
     return advance
 

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 
-from charlm.config import SampleConfig, UserError
+from charlm.config import SampleConfig, UserError, read_config
 from flags import define
 
 SHOW_EVERY = 32  # tokens; the text does not depend on it
@@ -27,9 +27,13 @@ def main(given):
   """
   chosen = SampleConfig(**given)
   source, prompt = read_prompt(chosen)
-  # The operations of a step form a chain: with a pool of threads to choose from they took half as long again.
-  os.environ.setdefault('TF_NUM_INTEROP_THREADS', '1')
-  from charlm import sampling, workdir
+  if chosen.num_samples == 1:
+    # A step of one row is a chain of small operations: handing them from thread to thread took twice as long.
+    os.environ.setdefault('TF_NUM_INTEROP_THREADS', '1')
+    os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
+  read_config(chosen.workdir)
+  with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm import sampling, workdir
   opened = workdir.open_model(chosen.workdir, chosen.weights)
   writer = Timed(sampling.Writer(opened.model, sampling.row_seeds(chosen.seed, chosen.num_samples),
                                  temperature=chosen.temperature, top_k=chosen.top_k, top_p=chosen.top_p))

@@ -170,7 +170,7 @@ def encode_prompts_tf(tokenizer, prompts):
   """`encode_prompt` in a graph: [B] string -> what `prefill` reads, tokens [B, N] and lengths [B]."""
   ids = tokenizer.encode_tf(tf.where(tf.equal(prompts, ''), opening(tokenizer), prompts))
   lengths = tf.maximum(tf.cast(ids.row_lengths(), tf.int32), 1)
-  return ids.to_tensor(shape=[None, tf.cast(tf.reduce_max(lengths), tf.int64)]), lengths
+  return tf.pad(ids.to_tensor(), [[0, 0], [0, 1]]), lengths  # the column that a row of no tokens at all needs
 
 
 def complete(advance, state, tokens, lengths, **options):
@@ -186,7 +186,8 @@ def sample_writer(tokenizer, **options):
   """
   prompt = encode_prompt(tokenizer, b'')[None]
   compiled = tf.function(lambda model: complete(model.stepper(), model.initial_state(1), prompt,
-                                                tf.constant([prompt.size]), **options).tokens)
+                                                tf.constant([prompt.size]), **options).tokens,
+                         autograph=False)
   return lambda model: tokenizer.decode(compiled(model)[0])
 
 
@@ -209,11 +210,11 @@ class Writer:
     self._initial = model.initial_state(1)
     state = tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), self._initial)
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32), state])
+    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32), state], autograph=False)
     def read(tokens, state):
       return prefill(self._advance, tokens, tf.shape(tokens)[1:], state)
 
-    @tf.function
+    @tf.function(autograph=False)
     def write(logits, state, length, start):
       return generate(self._advance, logits, state, length=length, seed=seeds, start=start, **options)
 

@@ -155,7 +155,10 @@ def _naming(spec, name):
 
 
 def _pydoc():
-  from pydoc_data.topics import topics
+  try:
+    from pydoc_data.topics import topics
+  except ImportError as error:  # some distributions split Python up
+    raise UserError('--corpus=pydoc: expected a Python with the pydoc_data package; this one has none') from error
   yield '\n'.join(topics[key] for key in sorted(topics)).encode()
 
 
@@ -303,7 +306,7 @@ def _write(spool, block, spec):
 def _tfds_parts(spec, data_dir, text_feature):
   """tfds:NAME -> Parts, {split: (start, stop)} of the splits that the data set has itself."""
   builder = _tfds_builder(spec, data_dir)
-  available = list(builder.info.splits)
+  available = sorted(builder.info.splits)
   names = {split: next((n for n in names if n in available), None) for split, names in SPLITS.items()}
   if names['train'] is None and len(available) == 1:
     names = {'train': available[0]}
@@ -331,7 +334,8 @@ def _tfds_builder(spec, data_dir):
   try:
     builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None, try_gcs=False)
   except tfds.core.DatasetNotFoundError as error:
-    raise UserError(f'--corpus={spec}: TensorFlow Datasets has no data set of this name, nor has {where}') from error
+    raise UserError(f'--corpus={spec}: expected the name of a data set, but TensorFlow Datasets has none such, nor '
+                    f'has {where}') from error
   except Exception as error:  # whatever the code of a data set raises
     raise UserError(f'--corpus={spec}: cannot be opened ({_first_line(error)})') from error
   if not builder.is_prepared():
@@ -353,7 +357,7 @@ def _first_line(error):
 def _tfds_feature(spec, features, text_feature):
   """The name of the feature that holds the text."""
   import tensorflow_datasets as tfds
-  names = [name for name, feature in features.items() if isinstance(feature, tfds.features.Text)
+  names = [name for name, feature in sorted(features.items()) if isinstance(feature, tfds.features.Text)
            or (type(feature) in (tfds.features.Tensor, tfds.features.Scalar) and feature.shape == ()
                and feature.tf_dtype.name == 'string')]
   if text_feature:
@@ -364,7 +368,7 @@ def _tfds_feature(spec, features, text_feature):
   if len(names) == 1 or 'text' in names:
     return 'text' if 'text' in names else names[0]
   if not names:
-    raise UserError(f'--corpus={spec}: expected a data set with a feature of text, found {", ".join(features)}')
+    raise UserError(f'--corpus={spec}: expected a data set with a feature of text, found {", ".join(sorted(features))}')
   raise UserError(f'--corpus={spec}: expected --text_feature to choose one of {", ".join(names)}')
 
 

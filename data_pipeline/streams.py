@@ -71,9 +71,8 @@ def check_fits(config: DataConfig, files):
       fits = 'more text'
     if have - 1 >= longest:
       fits = f'--batch_size={(have - 1) // longest} or {fits}'
-    raise UserError(f'--corpus={config.corpus}: its training split has {have} tokens; '
-                    f'--batch_size={config.batch_size} chunks of {longest} tokens need {config.batch_size * longest + 1}. '
-                    f'What would fit: {fits}')
+    raise UserError(f'--corpus={config.corpus}: its training split has {have} tokens; --batch_size={config.batch_size} '
+                    f'chunks of {longest} tokens need {config.batch_size * longest + 1}. What would fit: {fits}')
   if config.valid_fraction and ('valid' not in files or files['valid'].num_tokens < 2):
     raise UserError(f'--valid_fraction={config.valid_fraction}: leaves too little of --corpus={config.corpus} to '
                     f'measure ({have} tokens are left to train on); expected a larger share, or 0 for none')
@@ -134,10 +133,12 @@ def _batches(offsets, tokens, rows, length, context):
   def make(offset):
     return chunk(tokens, rows, offset, length, first_row, num_rows)
 
+  def split(batch):
+    return tf.nest.map_structure(lambda x: tf.reshape(x, [replicas, num_rows // replicas, *x.shape[1:]]), batch)
+
   batches = offsets.map(make)
   if replicas > 1:
-    split = [num_rows // replicas]
-    batches = batches.map(lambda *b: Batch(*(tf.reshape(x, [replicas, *split, *x.shape[1:]]) for x in b))).unbatch()
+    batches = batches.map(split).unbatch()
   return batches.prefetch(2 * replicas)
 
 

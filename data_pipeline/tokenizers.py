@@ -11,6 +11,7 @@ sentencepiece are imported by the methods that need them: token files are made w
 
 In a graph, bytes that are not UTF-8 always become U+FFFD under char and sentencepiece.
 """
+import array
 import codecs
 import functools
 import hashlib
@@ -29,7 +30,7 @@ from charlm.config import UserError
 REPLACEMENT = '\ufffd'  # stands for what cannot be read or is not known
 SPACE_MARK = '\u2581'  # SentencePiece writes a space as this character, so the character itself goes in as bytes
 LONGEST_WORD = 1 << 16  # characters; longer runs without a space are cut, so that memory stays bounded
-KNOWN_WORDS = 50_000  # words whose pieces are remembered while encoding
+KNOWN_WORDS = 200_000  # words whose ids are remembered while encoding, about 40 MB
 SAMPLE_BYTES = 10 << 20  # text that SentencePiece learns from
 SENTENCE_CHARACTERS = 1000  # SentencePiece skips sentences of more than 4192 bytes
 
@@ -206,6 +207,7 @@ class SentencePieceTokenizer(Tokenizer):
     except RuntimeError as error:
       raise ValueError('not a SentencePiece model') from error
     super().__init__([self._piece(i) for i in range(self._processor.get_piece_size())])
+    self._dtype = token_dtype(self.vocab_size)
     self._mark = [self._processor.piece_to_id(f'<0x{b:02X}>') for b in SPACE_MARK.encode()]
 
   def _piece(self, i):
@@ -215,21 +217,28 @@ class SentencePieceTokenizer(Tokenizer):
     return REPLACEMENT.encode() if self._processor.is_unknown(i) else piece.replace(SPACE_MARK, ' ').encode()
 
   def encode_blocks(self, blocks, on_invalid='error'):
-    known, held = {}, ''
+    known, held = {SPACE_MARK: self._as_bytes(self._mark)}, ''
     for text in decode_blocks(blocks, on_invalid):
       *words, held = self._words.findall(held + text)  # the last word may go on in the next block
-      yield self._encode_words(words, known)
+      if words:
+        yield self._encode_words(words, known)
     if held:
       yield self._encode_words([held], known)
 
   def _encode_words(self, words, known):
-    """Words -> [n] ids. `known`: word -> ids, filled as words turn up."""
-    if len(known) > KNOWN_WORDS:
-      known.clear()
-    known.setdefault(SPACE_MARK, self._mark)
+    """Words -> [n] ids. `known`: word -> the bytes of its ids, filled as words turn up."""
     new = [word for word in set(words) if word not in known]
-    known.update(zip(new, self._processor.encode(new), strict=True))
-    return np.fromiter(itertools.chain.from_iterable(map(known.__getitem__, words)), token_dtype(self.vocab_size))
+    known.update(zip(new, map(self._as_bytes, self._processor.encode(new)), strict=True))
+    # Joining bytes is 5 times as fast as chaining lists of ids into an array.
+    ids = np.frombuffer(b''.join(map(known.__getitem__, words)), self._dtype)
+    if len(known) > KNOWN_WORDS:
+      mark = known[SPACE_MARK]
+      known.clear()
+      known[SPACE_MARK] = mark
+    return ids
+
+  def _as_bytes(self, ids):
+    return array.array(self._dtype.char, ids).tobytes()
 
   @functools.cached_property
   def trackable(self):

@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
-from charlm import config, export, sampling
+from charlm import checkpoint, config, export, export_model, sampling, workdir
 from charlm.model import LanguageModel
 from data_pipeline import tokenizers
 
+KINDS = ['byte', 'char', 'sentencepiece']
 PROMPTS = ['', 'ab', 'b a c', 'caffè']
 TEXT = 'the cat sat on the mat\n' * 50 + 'caffè, è così\n' * 20
 
@@ -23,13 +25,21 @@ def tiny_model(tokenizer):
   return model
 
 
-@pytest.fixture(scope='module', params=['byte', 'char', 'sentencepiece'])
-def served(request, tmp_path_factory):
-  """-> model, tokenizer, folder of the export, its signatures."""
-  tokenizer = tokenizers.train_tokenizer(request.param, [TEXT.encode()], vocab_size=300)
-  model = tiny_model(tokenizer)
-  path = export.export(model, tokenizer, tmp_path_factory.mktemp(request.param), facts={'step': 7})
-  return model, tokenizer, path, tf.saved_model.load(str(path)).signatures
+@pytest.fixture(scope='module')
+def exports(tmp_path_factory):
+  """Tokenizer -> model, tokenizer, folder of the export, its signatures."""
+  made = {}
+  for kind in KINDS:
+    tokenizer = tokenizers.train_tokenizer(kind, [TEXT.encode()], vocab_size=300)
+    model = tiny_model(tokenizer)
+    path = export.export(model, tokenizer, tmp_path_factory.mktemp(kind), facts={'step': 7})
+    made[kind] = model, tokenizer, path, tf.saved_model.load(str(path)).signatures
+  return made
+
+
+@pytest.fixture(params=KINDS)
+def served(request, exports):
+  return exports[request.param]
 
 
 def ask(signatures, prompts, max_new_tokens=20, temperature=1.0, top_k=0, top_p=1.0, seed=0):
@@ -81,7 +91,7 @@ def test_text_is_always_valid_utf8(served):
     assert text.decode().rstrip('\ufffd') == raw.decode('utf-8', 'replace').rstrip('\ufffd')
 
 
-def test_counts_out_of_range_are_taken_as_the_nearest_that_make_sense(served, monkeypatch):
+def test_counts_out_of_range_are_taken_as_the_nearest_that_make_sense(served):
   assert ask(served[3], ['a'], max_new_tokens=-5)['num_tokens'] == [0]
 
 
@@ -90,12 +100,11 @@ def test_facts_and_no_compiled_function(served):
   facts = json.loads((path / 'assets.extra' / 'charlm.json').read_text())
   assert facts['step'] == 7
   assert (facts['tokenizer'], facts['vocab_size']) == (tokenizer.kind, tokenizer.vocab_size)
-  graph = tf.compat.v1.saved_model.loader_impl.parse_saved_model(str(path)).meta_graphs[0].graph_def
+  graph = saved_model_pb2.SavedModel.FromString((path / 'saved_model.pb').read_bytes()).meta_graphs[0].graph_def
   nodes = [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
-  assert not any(f.attr['_XlaMustCompile'].b for f in graph.library.function if '_XlaMustCompile' in f.attr)
-  assert not any(n.attr['_XlaMustCompile'].b for n in nodes if '_XlaMustCompile' in n.attr)
-  foreign = {n.op for n in nodes if 'entence' in n.op}
-  assert bool(foreign) == (tokenizer.kind == 'sentencepiece'), foreign
+  for part in [*nodes, *graph.library.function]:
+    assert '_XlaMustCompile' not in part.attr or not part.attr['_XlaMustCompile'].b
+  assert any('Sentencepiece' in n.op for n in nodes) == (tokenizer.kind == 'sentencepiece')
 
 
 LOAD = """
@@ -108,19 +117,22 @@ try:
 except ImportError:
   pass
 import tensorflow as tf
-if sys.argv[2] == 'sentencepiece':
-  import tensorflow_text
-signatures = tf.saved_model.load(sys.argv[1]).signatures
-sys.stdout.buffer.write(signatures['serving_default'](prompt=tf.constant(['ab']))['text'].numpy()[0])
+for path in sys.argv[1:]:
+  if 'sentencepiece' in path:
+    import tensorflow_text
+  signatures = tf.saved_model.load(path).signatures
+  sys.stdout.buffer.write(signatures['serving_default'](prompt=tf.constant(['ab']))['text'].numpy()[0])
 """
 
 
-def test_loads_where_charlm_is_not(served, tmp_path):
+def test_loads_where_charlm_is_not(exports, tmp_path):
   environment = {name: value for name, value in os.environ.items() if name != 'PYTHONPATH'}
-  done = subprocess.run([sys.executable, '-c', LOAD, str(served[2]), served[1].kind], cwd=tmp_path, env=environment,
-                        capture_output=True, timeout=300)
+  paths = [str(path) for _, _, path, _ in exports.values()]
+  done = subprocess.run([sys.executable, '-c', LOAD, *paths], cwd=tmp_path, env=environment, capture_output=True,
+                        timeout=300)
   assert done.returncode == 0, done.stderr.decode()
-  assert done.stdout == served[3]['serving_default'](prompt=tf.constant(['ab']))['text'].numpy()[0]
+  here = [signatures['serving_default'](prompt=tf.constant(['ab']))['text'] for *_, signatures in exports.values()]
+  assert done.stdout == b''.join(text.numpy()[0] for text in here)
 
 
 @pytest.mark.parametrize('raw, text', [
@@ -183,5 +195,27 @@ def test_nothing_is_left_of_an_export_that_fails(quick, tmp_path, failure, raise
 def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path):
   (tmp_path / 'file').touch()
   for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
-    with pytest.raises(config.UserError, match='--export_dir=.*file'):
+    with pytest.raises(config.UserError, match=r'--export_dir=.*file'):
       quick(folder)
+
+
+def test_command_says_where_the_model_went(tmp_path, capsys):
+  folder, tokenizer = tmp_path / 'workdir', tokenizers.ByteTokenizer()
+  chosen = config.Config(model=config.ModelConfig(embedding_size=8, input_units=16, units=16))
+  workdir.save_config(folder, chosen, tokenizer)
+  arrays = checkpoint.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)
+  state = {'step': 5, 'tokenizer': tokenizer.fingerprint, 'best_nats': 1.5, 'best_step': 5}
+  checkpoint.save(folder, 5, arrays, state)
+  export_model.run(['charlm-export', f'--workdir={folder}', f'--export_dir={tmp_path}/served'])
+  assert capsys.readouterr().out.startswith(f'{tmp_path}/served/1\n')
+  facts = json.loads((tmp_path / 'served' / '1' / 'assets.extra' / 'charlm.json').read_text())
+  assert (facts['step'], facts['valid_nats_per_token'], facts['config']['model']['units']) == (5, 1.5, 16)
+
+
+@pytest.mark.parametrize('flags, named', [(['--workdir=/none'], '--export_dir'), (['--export_dir=x'], '--workdir'),
+                                          (['--export_dir=x', '--version=-1'], '--version=-1')])
+def test_command_tells_mistakes_in_one_line(flags, named, capsys):
+  with pytest.raises(SystemExit) as ended:
+    export_model.run(['charlm-export', *flags])
+  told = capsys.readouterr().err
+  assert ended.value.code == 2 and told.startswith(f'charlm-export: {named}') and told.count('\n') == 1

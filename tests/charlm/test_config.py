@@ -1,0 +1,66 @@
+"""Each limit of each field, and each contradiction, is refused with the flag's name."""
+import dataclasses
+
+import pytest
+
+from charlm import config
+
+GROUPS = [config.DataConfig, config.ModelConfig, config.TrainConfig, config.EvaluateConfig, config.SampleConfig,
+          config.ExportConfig]
+FIELDS = [(group, f) for group in GROUPS for f in dataclasses.fields(group)]
+
+
+def outside(f):
+  """Values just outside the limits of a field."""
+  if 'choices' in f.metadata:
+    yield 'no such choice'
+  step = 1 if f.type is int else 1e-6
+  for limit, value in [('minimum', -step), ('above', 0), ('maximum', step), ('below', 0)]:
+    if limit in f.metadata:
+      yield f.type(f.metadata[limit] + value)
+
+
+@pytest.mark.parametrize('group,f', FIELDS, ids=lambda x: getattr(x, 'name', getattr(x, '__name__', '')))
+def test_fields_have_help_and_limits_hold(group, f):
+  assert f.metadata['help'].endswith('.')
+  for value in outside(f):
+    with pytest.raises(config.UserError, match=f'--{f.name}={value}.*expected'):
+      group(**{f.name: value})
+
+
+@pytest.mark.parametrize('group,values,named', [
+    (config.DataConfig, {'valid_fraction': 0.5, 'test_fraction': 0.5}, '--test_fraction=0.5'),
+    (config.DataConfig, {'chunk_length': 10, 'chunk_overlap': 10}, '--chunk_overlap=10'),
+    (config.DataConfig, {'chunk_curriculum': '5,50', 'chunk_overlap': 5}, '--chunk_overlap=5'),
+    (config.DataConfig, {'chunk_curriculum': '5,x'}, '--chunk_curriculum=5,x'),
+    (config.DataConfig, {'chunk_curriculum': '5,0'}, '--chunk_curriculum=5,0'),
+    (config.TrainConfig, {'patience': 2, 'eval_every': 0}, '--eval_every=0'),
+    (config.SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
+    (config.SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
+    (config.RunConfig, {}, '--workdir'),
+])
+def test_contradictions_are_refused(group, values, named):
+  with pytest.raises(config.UserError, match=named):
+    group(**values)
+
+
+def test_patience_needs_something_to_wait_for():
+  with pytest.raises(config.UserError, match='--valid_fraction=0'):
+    config.Config(data=config.DataConfig(valid_fraction=0.0), train=config.TrainConfig(patience=1))
+
+
+def test_json_round_trip():
+  chosen = config.Config(data=config.DataConfig(chunk_curriculum='5,50'), model=config.ModelConfig(units=7))
+  assert config.Config.from_json(chosen.to_json()) == chosen
+  assert chosen.data.lengths == (5, 50)
+
+
+@pytest.mark.parametrize('text', ['', '[]', '{"data": {"no_such_field": 1}}', '{"other": {}}', '{"data": 3}'])
+def test_damaged_json_is_refused(text):
+  with pytest.raises(config.UserError, match='not a charlm configuration'):
+    config.Config.from_json(text)
+
+
+def test_flags_of_a_run_have_one_meaning():
+  names = [f.name for group in (config.RunConfig, *GROUPS[:3]) for f in dataclasses.fields(group)]
+  assert len(names) == len(set(names))

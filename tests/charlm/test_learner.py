@@ -1,0 +1,106 @@
+"""A step means the same on one replica and on two; evaluation does not depend on rows and chunks."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from charlm import learner, losses
+from charlm.config import ModelConfig, TrainConfig
+from charlm.model import LanguageModel
+from data_pipeline import streams
+
+V = 11
+TEXT = np.random.default_rng(0).integers(0, V, 3000).astype(np.uint8)
+SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
+
+
+def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, **model):
+  strategy = learner.make_strategy(strategy)
+  with strategy.scope():
+    network = LanguageModel(ModelConfig(**{**SMALL, **model}), V, seed=3)
+  options = dict(**(train or {}))
+  return learner.Learner(network, TrainConfig(**options), strategy=strategy, batch_size=batch_size, longest=longest,
+                         overlap=overlap)
+
+
+def train(one, steps, *, length=20, overlap=0):
+  """-> the weights, the carry and the metrics of each step."""
+  rows = streams.training_rows(len(TEXT), one.batch_size)
+
+  def stream(context):
+    return streams.training_stream(TEXT, rows, length=length, stride=length - overlap, context=context)
+
+  carry, history = one.initial_carry(), []
+  for _, batch in zip(range(steps), streams.distribute(one.strategy, stream), strict=False):
+    carry, metrics = one.step(batch, carry, 0.5)
+    history.append({k: float(v) for k, v in metrics.items()})
+  return [v.numpy() for v in one.model.variables], one.gather_carry(carry), history
+
+
+@pytest.mark.parametrize('options', [{'overlap': 5, 'dropout': 0.3}, {'initial_state': 'zeros'}], ids=str)
+def test_two_replicas_learn_the_same_as_one(options):
+  overlap = options.get('overlap', 0)
+  (weights, carry, history), other = (train(make(s, **options), 20, overlap=overlap) for s in ('default', 'mirrored'))
+  assert learner.make_strategy('mirrored').num_replicas_in_sync == 2
+  for a, b in zip(weights, other[0], strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+  for a, b in zip(carry, other[1], strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-4)
+  for a, b in zip(history, other[2], strict=True):
+    assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_the_carry_is_the_state_after_the_stride():
+  one = make(overlap=6, train={'optimizer': 'sgd'})
+  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=14)))
+  before = one.model.initial_state(4)
+  _, _, expected = one.model(batch.tokens[:, :14], before)
+  carry, _ = one.step(batch, one.initial_carry(), 0.0)
+  for a, b in zip(carry, expected, strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5)
+
+
+def test_one_step_of_gradient_descent_by_hand():
+  """Loss: sum over time over the longest chunk, mean over rows; clipped by the norm before it."""
+  one = make(longest=50, train={'optimizer': 'sgd', 'clip_norm': 0.05, 'schedule': 'constant', 'seed': 1})
+  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=20)))
+  with tf.GradientTape() as tape:
+    logits, _, _ = one.model(batch.tokens[:, :-1], one.model.initial_state(4))
+    loss = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:])) / 4 / 50
+  gradients = tape.gradient(loss, one.model.trainable_variables)
+  norm = np.sqrt(sum(float(tf.reduce_sum(g * g)) for g in map(tf.convert_to_tensor, gradients)))
+  assert norm > 0.05
+  rate = 0.003 / 50  # the first of fifty steps of warm-up
+  expected = [v.numpy() - rate * 0.05 / norm * tf.convert_to_tensor(g).numpy()
+              for v, g in zip(one.model.trainable_variables, gradients, strict=True)]
+  _, metrics = one.step(batch, one.initial_carry(), 0.0)
+  assert float(metrics['gradient_norm']) == pytest.approx(norm, rel=1e-4)
+  assert float(metrics['learning_rate']) == pytest.approx(rate)
+  for v, e in zip(one.model.trainable_variables, expected, strict=True):
+    np.testing.assert_allclose(v.numpy(), e, atol=1e-6, err_msg=v.name)
+
+
+def test_it_learns():
+  first, *_, last = train(make(train={'seed': 0}), 60)[2]
+  assert last['nats'] < 0.99 * first['nats']
+
+
+def evaluate(one, batch_size, length, warm_up=streams.WARM_UP):
+  rows = streams.evaluation_rows(len(TEXT), batch_size, length, warm_up)
+  result = one.evaluate(streams.distribute(
+      one.strategy, lambda context: streams.evaluation_stream(TEXT, rows, length=length, context=context)), batch_size)
+  assert result['tokens'] == len(TEXT) - 1
+  return result['nats'] / result['tokens']
+
+
+def test_evaluation_depends_neither_on_rows_nor_on_chunks():
+  one = make()
+  train(one, 30)
+  logits, _, _ = one.model(TEXT[None, :-1].astype(np.int32), one.model.initial_state(1))
+  unbroken = float(tf.reduce_mean(losses.nats(logits, TEXT[None, 1:].astype(np.int32))))
+  for length in (1, 7, 200):
+    assert evaluate(one, 1, length) == pytest.approx(unbroken, abs=1e-5)
+  assert evaluate(one, 32, 64) == pytest.approx(unbroken, abs=1e-3)
+
+
+def test_two_replicas_evaluate_the_same():
+  assert evaluate(make('mirrored'), 4, 50) == pytest.approx(evaluate(make(), 4, 50), abs=1e-6)

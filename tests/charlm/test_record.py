@@ -1,0 +1,59 @@
+"""metrics.jsonl is the record: lines of steps done again are dropped, and the plot is drawn from it."""
+import json
+
+import tensorflow as tf
+
+from charlm import record
+
+LINE = {'epoch': 0.5, 'tokens': 3, 'seconds': 1.0, 'train_nats_per_token': 2.5, 'gradient_norm': 0.5,
+        'gradient_norm_max': 0.7, 'learning_rate': 0.1}
+
+
+def events(folder):
+  """-> [(tag, step)] of all TensorBoard events."""
+  paths = sorted((folder / 'tensorboard').iterdir())
+  found = [tf.compat.v1.Event.FromString(r) for path in paths for r in tf.data.TFRecordDataset(str(path))
+           .as_numpy_iterator()]
+  return [(v.tag, e.step) for e in found for v in e.summary.value]
+
+
+def test_going_on_drops_what_was_lost_with_a_kill(tmp_path):
+  first = record.Record(tmp_path, 0)
+  for step in (10, 20, 30):
+    first.report({'step': step, **LINE})
+  first.close()
+  with open(tmp_path / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 40, "epo')  # torn by the kill
+  again = record.Record(tmp_path, 20)
+  again.report({'step': 30, **LINE, 'valid_nats_per_token': 2.6})
+  again.close()
+  lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
+  assert [line['step'] for line in lines] == [10, 20, 30]
+  assert lines[2]['valid_nats_per_token'] == 2.6
+  steps = [step for tag, step in events(tmp_path) if tag == 'train_nats_per_token']
+  assert steps == [10, 20, 30]
+
+
+def test_samples_and_plot(tmp_path):
+  one = record.Record(tmp_path, 0)
+  one.report({'step': 10, **LINE, 'valid_nats_per_token': 2.6})
+  one.sample(10, 'naïve'.encode())
+  one.close()
+  assert (tmp_path / 'samples' / 'step-00000010.txt').read_text() == 'naïve'
+  assert ('sample', 10) in events(tmp_path)
+  path = record.plot(tmp_path)
+  assert path.read_bytes().startswith(b'\x89PNG')
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['metrics.jsonl', 'plot.png', 'samples', 'tensorboard']
+
+
+def test_interval_sums():
+  interval = record.Interval()
+  assert interval.figures() == {}
+  assert interval.add(nats=10.0, tokens=5.0, gradient_norm=1.0, learning_rate=0.1)
+  assert interval.add(nats=2.0, tokens=1.0, gradient_norm=3.0, learning_rate=0.2)
+  interval.time(6, 2.0)
+  assert interval.figures() == {'tokens_per_second': 3.0, 'train_nats_per_token': 2.0, 'gradient_norm': 2.0,
+                                'gradient_norm_max': 3.0, 'learning_rate': 0.2}
+  assert record.Interval(**interval.asdict()) == interval
+  assert not interval.add(nats=float('nan'), tokens=1.0, gradient_norm=1.0, learning_rate=0.1)
+  assert not interval.add(nats=1.0, tokens=1.0, gradient_norm=float('inf'), learning_rate=0.1)

@@ -1,0 +1,121 @@
+"""Rows, chunks and state: drawings of section 5 of the design, and every target counted once."""
+import itertools
+
+import numpy as np
+import pytest
+
+from charlm.config import DataConfig, UserError
+from data_pipeline import streams
+from data_pipeline.prepare import TokenFile
+
+N = 101
+TEXT = np.arange(N, dtype=np.uint8)
+
+
+CUTS = list(itertools.product([1, 2, 3, 7, 32], [1, 7, 64, 200], [0, 10]))
+
+
+def take(n, **options):
+  return list(itertools.islice(streams.training_stream(TEXT, streams.training_rows(N, 4), **options), n))
+
+
+@pytest.mark.parametrize('stride,starts', [(4, [0, 4, 8]), (2, [0, 2, 4])])
+def test_the_drawing(stride, starts):
+  batches = take(3, length=4, stride=stride)
+  for batch, start in zip(batches, starts, strict=True):
+    for row, tokens in enumerate(batch.tokens.numpy()):
+      np.testing.assert_array_equal(tokens, 25 * row + start + np.arange(5))
+
+
+@pytest.mark.parametrize('length,stride', [(4, 4), (4, 1), (7, 7), (7, 3), (25, 25), (25, 10)])
+def test_a_pass_trains_on_every_target_and_starts_again(length, stride):
+  rows = streams.training_rows(N, 4)
+  steps = rows.steps(length=length, stride=stride)
+  batches = take(steps + 1, length=length, stride=stride)
+  seen = {int(t) for b in batches[:-1] for t in b.tokens.numpy()[:, 1:][b.weight.numpy() > 0]}
+  assert seen == set(range(1, N))
+  assert [bool(b.reset.numpy().all()) for b in batches] == [True] + [False] * (steps - 1) + [True]
+  np.testing.assert_array_equal(batches[-1].tokens, batches[0].tokens)
+
+
+@pytest.mark.parametrize('length,stride', [(4, 4), (7, 3)])
+def test_any_step_can_be_the_first(length, stride):
+  rows, cursor = streams.training_rows(N, 4), streams.Cursor()
+  for i, expected in enumerate(take(20, length=length, stride=stride)):
+    again = take(1, length=length, stride=stride, offset=cursor.offset)[0]
+    for a, b in zip(again, expected, strict=True):
+      np.testing.assert_array_equal(a, b, err_msg=str(i))
+    cursor = rows.after(cursor, length=length, stride=stride)
+
+
+def test_a_longer_chunk_goes_on_from_the_same_place():
+  rows, cursor = streams.training_rows(N, 4), streams.Cursor(0, 12)
+  first = take(2, length=10, stride=10, offset=12)
+  np.testing.assert_array_equal(first[0].tokens.numpy()[0], np.arange(12, 23))
+  assert rows.after(cursor, length=10, stride=10) == (0, 22)
+  assert not first[1].reset.numpy().any()
+  assert rows.after(streams.Cursor(0, 22), length=10, stride=10) == (1, 0)
+
+
+@pytest.mark.parametrize('batch_size,length,warm_up', CUTS)
+def test_evaluation_counts_each_target_once(batch_size, length, warm_up):
+  rows = streams.evaluation_rows(N, batch_size, length, warm_up)
+  counts, state_start = np.zeros(N, int), {}
+  for b in streams.evaluation_stream(TEXT, rows, length=length):
+    tokens, weight = b.tokens.numpy(), b.weight.numpy()
+    np.add.at(counts, tokens[:, 1:][weight > 0], 1)
+    for row in range(batch_size):
+      if b.reset.numpy()[row]:
+        state_start[row] = int(tokens[row, 0])
+      if weight[row].any():  # what was read since the last reset is at least warm_up tokens, or all there are
+        assert tokens[row][:-1][weight[row] > 0][0] - state_start[row] >= min(warm_up, row * rows.length)
+  np.testing.assert_array_equal(counts, [0] + [1] * (N - 1))
+
+
+class Worker:
+  """Stands for a tf.distribute.InputContext."""
+
+  def __init__(self, pipeline, pipelines, replicas):
+    self.input_pipeline_id, self.num_input_pipelines, self.num_replicas_in_sync = pipeline, pipelines, replicas
+
+
+@pytest.mark.parametrize('pipelines,replicas', [(1, 2), (2, 2), (2, 4), (1, 4)])
+def test_replicas_share_rows_not_chunks(pipelines, replicas):
+  rows = streams.training_rows(N, 8)
+  whole = list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3), 6))
+  each = replicas // pipelines
+  shares = [list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3,
+                                                          context=Worker(i, pipelines, replicas)), 6 * each))
+            for i in range(pipelines)]
+  for step, batch in enumerate(whole):
+    parts = [part for share in shares for part in share[step * each:(step + 1) * each]]
+    for i, name in enumerate(batch._fields):
+      np.testing.assert_array_equal(np.concatenate([p[i] for p in parts]), batch[i], err_msg=name)
+
+
+@pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'uint32'])
+def test_a_file_is_mapped(tmp_path, dtype):
+  path = tmp_path / 'tokens'
+  TEXT.astype(dtype).tofile(path)
+  rows = streams.training_rows(N, 4)
+  mapped = next(iter(streams.training_stream(streams.mapped(path, dtype, N), rows, length=5, stride=5)))
+  for a, b in zip(mapped, take(1, length=5, stride=5)[0], strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+def file(num_tokens):
+  return TokenFile('', 'uint8', num_tokens, num_tokens, num_tokens, 1, 1, 0)
+
+
+@pytest.mark.parametrize('num_tokens,fits', [(1000, '--batch_size=9 or --chunk_length=62'), (50, '--chunk_length=3'),
+                                             (5, 'more text')])
+def test_too_short_a_corpus_says_what_would_fit(num_tokens, fits):
+  config = DataConfig(batch_size=16, chunk_length=100)
+  with pytest.raises(UserError, match=f'pydoc.* {num_tokens} tokens.*1601.*fit: {fits}'):
+    streams.check_fits(config, {'train': file(num_tokens), 'valid': file(100)})
+
+
+def test_no_text_to_measure_on():
+  with pytest.raises(UserError, match=r'--valid_fraction=0\.1'):
+    streams.check_fits(DataConfig(batch_size=1), {'train': file(200), 'valid': file(1)})
+  streams.check_fits(DataConfig(batch_size=1, valid_fraction=0.0), {'train': file(200)})

@@ -1,0 +1,77 @@
+"""Flags follow the dataclasses; mistakes get one line and exit status 2."""
+import dataclasses
+
+import pytest
+
+from charlm import config
+from flags import define
+
+GROUPS = (config.RunConfig, config.DataConfig, config.ModelConfig, config.TrainConfig)
+
+
+def parse(*arguments):
+  return define.parse(['charlm-train', *arguments], GROUPS)
+
+
+def test_only_what_was_given():
+  assert parse('--workdir=w', '--units', '7', '--learning_rate=1') == {'workdir': 'w', 'units': 7, 'learning_rate': 1.0}
+  assert parse() == {}
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (['--unit=7'], ['--unit', 'Did you mean --units?']),
+    (['--zzz'], ['--zzz', '--help']),
+    (['--units=many'], ['--units=many', 'an integer']),
+    (['--dropout=much'], ['--dropout=much', 'a number']),
+    (['--units'], ['units']),
+    (['units=7'], ['units=7', 'flags only']),
+    (['--preset=zzz'], ['--preset=zzz', 'expected one of', 'demo']),
+    (['--flagfile=/no/such/file'], ['/no/such/file']),
+])
+def test_mistakes_are_named(arguments, words):
+  with pytest.raises(config.UserError) as error:
+    parse(*arguments)
+  assert all(word in str(error.value) for word in words), str(error.value)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', define.preset_names())
+def test_presets_are_whole_configurations(name):
+  given = parse(f'--preset={name}')
+  assert given.pop('preset') == name
+  for group in GROUPS[1:]:
+    fields = [f.name for f in dataclasses.fields(group)]
+    group(**{k: v for k, v in given.items() if k in fields})
+
+
+def test_flags_beside_a_preset_win():
+  assert parse('--units=3', '--preset=demo')['units'] == 3
+
+
+def test_flagfile(tmp_path):
+  (tmp_path / 'mine.flags').write_text('# a comment\n--units=5\n--layers=3\n')
+  assert parse(f'--flagfile={tmp_path}/mine.flags', '--layers=1') == {'units': 5, 'layers': 1}
+
+
+def test_help_names_every_flag(capsys):
+  def main(given):
+    """does nothing."""
+
+  define.command(main, *GROUPS)(['charlm-train', '--help'])
+  text = capsys.readouterr().out
+  for group in GROUPS:
+    for f in dataclasses.fields(group):
+      assert f'--{f.name}' in text
+
+
+@pytest.mark.parametrize('error,status', [(config.UserError('--a=b: expected c'), 2), (config.RunError('no room'), 1),
+                                          (KeyboardInterrupt(), 130)])
+def test_exit_status(error, status, capsys):
+  def main(given):
+    raise error
+
+  with pytest.raises(SystemExit) as exit_:
+    define.command(main, *GROUPS)(['charlm-train'])
+  assert exit_.value.code == status
+  if str(error):
+    assert capsys.readouterr().err == f'charlm-train: {error}\n'
