@@ -31,7 +31,7 @@ REPEATS = 7
 
 def plain_layer(cell, x, state, U, gain, bias):
   """The same layer, its gradient left to TensorFlow."""
-  steps, U = x.shape[0], recurrence.centre(U, cell.groups(U.shape[0]))
+  steps, U = x.shape[0], recurrence.centre(U, [count * U.shape[0] for count in cell.groups])
   xs = tf.TensorArray(x.dtype, steps, element_shape=x.shape[1:]).unstack(x)
   outputs = tf.TensorArray(x.dtype, steps, element_shape=state.shape)
 

@@ -35,7 +35,7 @@ class RecurrentLayer(tf.Module):
     super().__init__(name)
     units = config.units
     self.cell = cells.GRU
-    groups = self.cell.groups(units)
+    groups = [count * units for count in self.cell.groups]
     biases = [config.reset_bias] * units + [config.update_bias] * units + [0.0] * units
     self.input_map = Map(size, groups, biases, seed, name='input_map')
     square = [keras.initializers.Orthogonal(seed=seed + i)((units, units)) for i in range(1, 4)]

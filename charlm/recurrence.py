@@ -12,7 +12,7 @@ weights, so `centre` does it once a step, and tokens are divided by their root m
 
 The forward loop keeps all that its gradient needs: computing the gates again was slower (benchmarks/recurrence.py).
 """
-import functools
+import itertools
 
 import tensorflow as tf
 
@@ -39,31 +39,43 @@ def layer_norm(a, gain, bias, groups):
 
 def step(cell, x, state, U, gain, bias):
   """One token, for sampling: x [B, kH], U [H, kH] already `centre`d -> the next state."""
-  return _step(cell, x, state, U, gain, bias)[0]
+  maps = sum(cell.groups)
+  return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias)[0]
+
+
+def _by_group(cell, maps):
+  """k tensors -> a list of them for each normalised group."""
+  maps = iter(maps)
+  return [list(itertools.islice(maps, count)) for count in cell.groups]
+
+
+def _group_mean(maps):
+  """The mean over the units of all maps [B, H] of a group: [B, 1]."""
+  return tf.add_n([tf.reduce_mean(m, -1, keepdims=True) for m in maps]) / len(maps)
 
 
 def _step(cell, x, state, U, gain, bias):
-  """-> the next state, (normalised groups, 1/rms of each, activations)."""
-  groups = cell.groups(U.shape[0])
-  n, inverses = normalise(tf.matmul(tf.nest.flatten(state)[0], U), groups)
-  a = [m * g for m, g in zip(n, tf.split(gain, list(groups)), strict=True)]
-  state, activations = cell.forward(x, a, state, bias)
+  """x, gain: k tensors -> the next state, (k normalised maps, 1/rms of each group, activations)."""
+  product = tf.split(tf.matmul(tf.nest.flatten(state)[0], U), len(gain), -1)
+  groups = _by_group(cell, product)
+  inverses = [tf.math.rsqrt(_group_mean([tf.square(m) for m in maps]) + EPSILON) for maps in groups]
+  n = [m * inverse for maps, inverse in zip(groups, inverses, strict=True) for m in maps]
+  state, activations = cell.forward(x, [m * g for m, g in zip(n, gain, strict=True)], state, bias)
   return state, (n, inverses, list(activations))
 
 
 def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias):
-  """The gradient of `_step`: -> of x (a tensor a group), h U, state, gain and bias (these two [B, ..])."""
+  """The gradient of `_step`: -> of x (k tensors), h U, state, gain (k tensors) and bias (these two [B, ..])."""
   n, inverses, activations = residue
-  gains = tf.split(gain, [m.shape[-1] for m in n])
-  a = [m * g for m, g in zip(n, gains, strict=True)]
+  a = [m * g for m, g in zip(n, gain, strict=True)]
   dx, da, dbefore, dbias = cell.backward(dstate, activations, a, state, bias)
   dgain = [d * m for d, m in zip(da, n, strict=True)]
-  means = [tf.reduce_mean(d * g, -1, keepdims=True) for d, g in zip(dgain, gains, strict=True)]
-  dproduct = tf.concat([i * (d * g - m * mean) for i, d, g, m, mean in
-                        zip(inverses, da, gains, n, means, strict=True)], -1)
+  means = [_group_mean(maps) for maps in _by_group(cell, [d * g for d, g in zip(dgain, gain, strict=True)])]
+  shares = [(i, mean) for i, mean, count in zip(inverses, means, cell.groups, strict=True) for _ in range(count)]
+  dproduct = tf.concat([i * (d * g - m * mean) for (i, mean), d, g, m in zip(shares, da, gain, n, strict=True)], -1)
   dh, *others = tf.nest.flatten(dbefore)
   dbefore = tf.nest.pack_sequence_as(state, [dh + tf.matmul(dproduct, U_transposed), *others])
-  return dx, dproduct, dbefore, dgain, dbias
+  return list(dx), dproduct, dbefore, dgain, dbias
 
 
 def _array(steps, last, like):
@@ -90,15 +102,17 @@ def _stack(arrays):
 
 def _forward(cell, x, state, U, gain, bias):
   """-> states after each token, and what `_step` says of each, for the gradient: nests of [T, B, ..]."""
-  steps, units = tf.shape(x)[0], U.shape[0]
-  array = functools.partial(_array, steps, like=x)
-  groups = cell.groups(units)
-  arrays = (tf.nest.map_structure(lambda s: array(s.shape[-1]), state),
-            ([array(g) for g in groups], [array(1) for _ in groups], [array(units) for _ in range(cell.saved)]))
-  xs = _unstack(x)
+  steps, units = tf.shape(x[0])[0], U.shape[0]
+
+  def arrays_of(count, size):
+    return [_array(steps, size, x[0]) for _ in range(count)]
+
+  arrays = (tf.nest.map_structure(lambda s: _array(steps, s.shape[-1], s), state),
+            (arrays_of(len(x), units), arrays_of(len(cell.groups), 1), arrays_of(cell.saved, units)))
+  xs = [_unstack(m) for m in x]
 
   def body(t, state, arrays):
-    state, residue = _step(cell, xs.read(t), state, U, gain, bias)
+    state, residue = _step(cell, _read(xs, t), state, U, gain, bias)
     return t + 1, state, _write(arrays, t, (state, residue))
 
   return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
@@ -117,16 +131,16 @@ def _backward(cell, dstates, start, states, residue, U, gain, bias):
     dstate = nest(tf.add, dstate, _read(arrived, t))
     dx, dproduct, dstate, dgain, dbias = _step_gradient(
         cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias)
-    return (t - 1, dstate, dxs.write(t, tf.concat(dx, -1)), dproducts.write(t, dproduct),
-            nest(tf.add, sums, (dgain, dbias)))
+    return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), nest(tf.add, sums, (dgain, dbias))
 
-  sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (residue[0], bias))
-  maps = U.shape[1]
-  loop = (steps - 1, nest(tf.zeros_like, start), _array(steps, maps, h), _array(steps, maps, h), sums)
+  sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (list(gain), bias))
+  units, maps = U.shape
+  dxs = [_array(steps, units, h) for _ in gain]
+  loop = (steps - 1, nest(tf.zeros_like, start), dxs, _array(steps, maps, h), sums)
   _, dstart, dxs, dproducts, sums = tf.while_loop(lambda t, *_: t >= 0, body, loop)
-  dU = tf.matmul(tf.reshape(h, [-1, U.shape[0]]), tf.reshape(dproducts.stack(), [-1, maps]), transpose_a=True)
+  dU = tf.matmul(tf.reshape(h, [-1, units]), tf.reshape(dproducts.stack(), [-1, maps]), transpose_a=True)
   dgain, dbias = nest(lambda s: tf.reduce_sum(s, 0), sums)
-  return dxs.stack(), dstart, dU, tf.concat(dgain, -1), dbias
+  return tf.concat(_stack(dxs), -1), dstart, dU, tf.concat(dgain, -1), dbias
 
 
 def recurrent_layer(cell, x, state, U, gain, bias):
@@ -140,9 +154,12 @@ def recurrent_layer(cell, x, state, U, gain, bias):
   def pack(flat):
     return tf.nest.pack_sequence_as((state, bias), flat)
 
+  maps = sum(cell.groups)
+
   @tf.custom_gradient
   def layer(x, U, gain, *flat):
     start, bias = pack(flat)
+    x, gain = tf.split(x, maps, -1), tf.split(gain, maps)
     states, residue = _forward(cell, x, start, U, gain, bias)
 
     def gradient(*dstates):
@@ -152,6 +169,6 @@ def recurrent_layer(cell, x, state, U, gain, bias):
 
     return tf.nest.flatten(states), gradient
 
-  states = layer(x, centre(U, cell.groups(U.shape[0])), gain, *tf.nest.flatten((state, bias)))
+  states = layer(x, centre(U, [count * U.shape[0] for count in cell.groups]), gain, *tf.nest.flatten((state, bias)))
   states = [tf.ensure_shape(s, x.shape[:2] + s.shape[2:]) for s in states]  # stacking forgets a static T
   return states[0], tf.nest.pack_sequence_as(state, states)

@@ -13,12 +13,14 @@ CELLS = {'gru': cells.GRU}
 @pytest.mark.parametrize('batch, units', [(1, 1), (3, 5)])
 def test_backward_agrees_with_autodiff(name, batch, units):
   cell, random = CELLS[name], np.random.default_rng(batch)
-  sizes = cell.groups(units)
 
   def draw(*shape):
     return tf.constant(random.normal(size=shape))
 
-  x, a, state, bias = draw(batch, sum(sizes)), [draw(batch, s) for s in sizes], draw(batch, units), draw(units)
+  def maps():
+    return [draw(batch, units) for _ in range(sum(cell.groups))]
+
+  x, a, state, bias = maps(), maps(), draw(batch, units), draw(units)
   arriving = draw(batch, units)
   with tf.GradientTape() as tape:
     tape.watch([x, a, state, bias])
@@ -27,8 +29,7 @@ def test_backward_agrees_with_autodiff(name, batch, units):
   assert len(activations) == cell.saved
   want_x, want_a, want_state, want_bias = tape.gradient(loss, [x, a, state, bias])
   dx, da, dstate, dbias = cell.backward(arriving, activations, a, state, bias)
-  np.testing.assert_allclose(tf.concat(dx, -1), want_x, rtol=1e-10, atol=1e-12)
-  for got, want in zip(da, want_a, strict=True):
+  for got, want in zip([*dx, *da], [*want_x, *want_a], strict=True):
     np.testing.assert_allclose(got, want, rtol=1e-10, atol=1e-12)
   np.testing.assert_allclose(dstate, want_state, rtol=1e-10, atol=1e-12)
   np.testing.assert_allclose(tf.reduce_sum(dbias, 0), want_bias, rtol=1e-10, atol=1e-12)
@@ -36,7 +37,7 @@ def test_backward_agrees_with_autodiff(name, batch, units):
 
 def gru(r, z, c, *, h, a_c=0.0, bias=0.0):
   """One unit of the GRU, its input's maps r, z, c and its candidate's recurrent map a_c given."""
-  x, a = tf.constant([[r, z, c]], tf.float64), [tf.zeros([1, 2], tf.float64), tf.constant([[a_c]], tf.float64)]
+  x, a = ([tf.constant([[m]], tf.float64) for m in maps] for maps in ((r, z, c), (0.0, 0.0, a_c)))
   after, _ = cells.GRU.forward(x, a, tf.constant([[h]], tf.float64), tf.constant([bias], tf.float64))
   return float(after[0, 0])
 

@@ -90,7 +90,7 @@ def test_chunks_with_state_carried_agree_with_one_pass():
 def test_step_agrees_with_the_layer():
   x, state, U, gain, bias, _ = map(tf.constant, arguments(4, 2, 3))
   outputs, _ = layer(x, state, U, gain, bias)
-  centred = recurrence.centre(U, cells.GRU.groups(3))
+  centred = recurrence.centre(U, [6, 3])
   for t in range(4):
     state = recurrence.step(cells.GRU, x[t], state, centred, gain, bias)
     np.testing.assert_allclose(state, outputs[t], rtol=1e-12)
