@@ -57,6 +57,8 @@ def best_path(workdir):
 
 def save(workdir, step, arrays, state):
   """Adds a checkpoint and removes the oldest. Raises RunError; the last good ones stay."""
+  for torn in pathlib.Path(workdir, 'checkpoints').glob('.*.tmp'):  # left by a kill
+    torn.unlink()
   try:
     write(pathlib.Path(workdir, 'checkpoints', f'step-{step:08d}.npz'), arrays, state)
   except RunError as error:
@@ -85,7 +87,8 @@ def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
 
 
 def _names(prefix, variables):
-  return [f'{prefix}/{i:03d}_{v.name.split(":")[0].replace("/", ".")}' for i, v in enumerate(variables)]
+  # By place, because Keras names an optimizer's variables differently the second time in a process.
+  return [f'{prefix}/{i:03d}' for i in range(len(variables))]
 
 
 def collect(prefix, variables):

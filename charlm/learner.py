@@ -1,4 +1,6 @@
 """One training step and one evaluation pass, compiled, under a tf.distribute strategy."""
+import functools
+
 import numpy as np
 import tensorflow as tf
 
@@ -6,8 +8,12 @@ from charlm import losses, optimizer
 from charlm.config import TrainConfig
 
 
+@functools.cache
 def make_strategy(name):
-  """default: one device. mirrored: all GPUs, or all logical CPU devices, of this machine."""
+  """default: one device. mirrored: all GPUs, or all logical CPU devices, of this machine.
+
+  One of each in a process: the collective operations of two MirroredStrategies get in each other's way.
+  """
   if name == 'default':
     return tf.distribute.get_strategy()
   devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
@@ -33,7 +39,7 @@ class Learner:
     self._gradients = tf.function(self._replica_gradients, jit_compile=True)
     self._sums = tf.function(self._replica_sums, jit_compile=True)
     self._step = tf.function(self._train, jit_compile=self.replicas == 1)
-    self._evaluate = tf.function(lambda *batch_and_carry: strategy.run(self._sums, batch_and_carry))
+    self._evaluate = tf.function(self._score)
 
   def initial_carry(self, batch_size=None):
     """The state of rows where text begins; for training, of each replica's share of the batch."""
@@ -112,7 +118,14 @@ class Learner:
     nats, tokens = np.sum(np.array(sums, np.float64), 0)
     return {'nats': float(nats), 'tokens': int(tokens)}
 
-  def _replica_sums(self, batch, carry):
+  def _score(self, batch, carry):
+    def replica_score(batch, carry):
+      return self._sums(batch, carry, tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+    return self.strategy.run(replica_score, (batch, carry))
+
+  def _replica_sums(self, batch, carry, replica):
+    del replica  # there so that each replica compiles a function of its own, with its own variables
     logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset))
     nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
     return carry, (nats, tf.reduce_sum(batch.weight))

@@ -24,11 +24,11 @@ class Trainer:
   """
 
   def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None):
-    """Sets up, and restores the newest checkpoint if there is one.
+    """Sets up, and restores the newest checkpoint if there is one. Writes nothing; `run` needs the workdir to exist.
 
     Args:
       config: all choices.
-      workdir: a folder that exists.
+      workdir: the folder of the run.
       train_file, valid_file: TokenFiles; valid_file may be None.
       identity: what the weights belong to; `vocab_size`, and whatever else each checkpoint shall name.
       started: time.perf_counter() at the start of the command, for --max_minutes.
@@ -37,6 +37,9 @@ class Trainer:
     self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
     self.started, self.train_file, self.valid_file = started, train_file, valid_file
     self.strategy = make_strategy(config.train.strategy)
+    if config.data.batch_size % self.strategy.num_replicas_in_sync:
+      raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the '
+                      f'{self.strategy.num_replicas_in_sync} devices of --strategy={config.train.strategy}')
     with self.strategy.scope():
       self.model = LanguageModel(config.model, identity['vocab_size'], config.train.seed)
     self.learner = Learner(self.model, config.train, strategy=self.strategy, batch_size=config.data.batch_size,
@@ -50,7 +53,6 @@ class Trainer:
     if found:
       self._restore(*found)
     self.interval = record.Interval(**self.state['interval'])
-    self.record = record.Record(workdir, self.state['step'])
 
   def _optimizer_variables(self):
     return [v.value for v in self.learner.optimizer.variables]
@@ -111,6 +113,7 @@ class Trainer:
     Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after
     Ctrl-C or SIGTERM, once all is saved.
     """
+    self.record = record.Record(self.workdir, self.state['step'])
     try:
       if not self.state['finished']:
         with self._signals(), self._bar() as bar:

@@ -25,11 +25,11 @@ def main(given):
   begun = workdir.begun(run.workdir)
   tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(run.workdir) if begun else None)
   streams.check_fits(config.data, files)
-  if not begun:
-    workdir.save_config(run.workdir, config, tokenizer)
   trainer = loop.Trainer(config, run.workdir, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+  if not begun:  # nothing is written before all is known to fit together
+    workdir.save_config(run.workdir, config, tokenizer)
   trainer.run()
   print(workdir.summary(run.workdir, trainer.state))
 

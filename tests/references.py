@@ -43,3 +43,32 @@ def gradient(function, arguments, delta=1e-5):
       argument[i] = kept
     result.append(slopes)
   return result
+
+
+def language_model(weights, tokens, states):
+  """The language model: tokens [B, T], states a list of [B, H] -> logits [B, T, V], states after each token.
+
+  weights: embedding [V, E]; input, a list of maps; layers, a list of {map, U, gain, bias}; kernel [H, V], bias [V]. A
+  map is {W [n, sum(groups)], groups, gain, bias}.
+  """
+  def linear(x, m):
+    edges = np.cumsum(m['groups'])[:-1]
+    parts = zip(*(np.split(a, edges, -1) for a in (x @ m['W'], m['gain'], m['bias'])), strict=True)
+    return np.concatenate([layer_norm(*part) for part in parts], -1)
+
+  y = weights['embedding'][tokens.T]
+  for m in weights['input']:
+    y = np.tanh(linear(y, m))
+  total, after = 0.0, []
+  for layer, state in zip(weights['layers'], states, strict=True):
+    y = gru_layer(linear(y, layer['map']), state, layer['U'], layer['gain'], layer['bias'])
+    total = total + y
+    after.append(y)
+  return (total @ weights['kernel'] + weights['bias']).transpose(1, 0, 2), after
+
+
+def nats(logits, targets):
+  """logits [B, T, V], targets [B, T] -> -log softmax(logits)[target], [B, T]."""
+  shifted = logits - logits.max(-1, keepdims=True)
+  log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+  return -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]

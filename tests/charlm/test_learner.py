@@ -9,7 +9,7 @@ from charlm.model import LanguageModel
 from data_pipeline import streams
 
 V = 11
-TEXT = np.random.default_rng(0).integers(0, V, 3000).astype(np.uint8)
+TEXT = (np.random.default_rng(0).integers(0, 2, 3000).cumsum() % V).astype(np.uint8)  # each token the last, or one more
 SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
 
 
@@ -80,8 +80,8 @@ def test_one_step_of_gradient_descent_by_hand():
 
 
 def test_it_learns():
-  first, *_, last = train(make(train={'seed': 0}), 60)[2]
-  assert last['nats'] < 0.99 * first['nats']
+  first, *_, last = train(make(), 60)[2]
+  assert last['nats'] < 0.9 * first['nats']
 
 
 def evaluate(one, batch_size, length, warm_up=streams.WARM_UP):

@@ -1,0 +1,274 @@
+"""charlm-train through its entry point: a whole run, kills, Ctrl-C, and what bad input gets."""
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from charlm import checkpoint, evaluate, train
+from charlm.config import RunError
+
+ROOT = pathlib.Path(__file__).parents[2]
+TEXT = 'It was the best of times, it was the worst of times. ' * 60
+SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16', '--steps=40',
+         '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1',
+         '--chunk_overlap=3']
+
+
+@pytest.fixture(scope='module')
+def corpus(tmp_path_factory):
+  path = tmp_path_factory.mktemp('corpus') / 'times.txt'
+  path.write_text(TEXT)
+  return str(path)
+
+
+def flags(corpus, workdir, *others):
+  return ['charlm-train', f'--corpus={corpus}', f'--workdir={workdir}', *SMALL, *others]
+
+
+def start(corpus, workdir, *others):
+  """The same command as a process of its own."""
+  command = [sys.executable, '-m', 'charlm.train', *flags(corpus, workdir, *others)[1:]]
+  return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture(scope='module')
+def finished(corpus, tmp_path_factory):
+  """A run that was never stopped."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  train.run(flags(corpus, workdir))
+  return workdir
+
+
+def last(workdir):
+  return checkpoint.read(checkpoint.saved(workdir)[0])
+
+
+def metrics(workdir):
+  timing = {'seconds', 'tokens_per_second'}
+  return [{k: v for k, v in json.loads(line).items() if k not in timing}
+          for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
+
+
+def assert_same_run(one, other):
+  for a, b in [(last(one), last(other)), tuple(checkpoint.read(checkpoint.best_path(w)) for w in (one, other))]:
+    assert a[0].keys() == b[0].keys()
+    for name in a[0]:
+      np.testing.assert_array_equal(a[0][name], b[0][name], err_msg=name)
+  assert metrics(one) == metrics(other)
+
+
+def test_a_workdir_holds_everything(finished, capsys):
+  assert {p.name for p in finished.iterdir()} == {
+      'config.json', 'tokenizer.json', 'checkpoints', 'metrics.jsonl', 'samples', 'tensorboard', 'plot.png'}
+  lines = metrics(finished)
+  assert [line['step'] for line in lines] == list(range(5, 41, 5))
+  assert {'epoch', 'tokens', 'train_nats_per_token', 'gradient_norm', 'learning_rate'} <= lines[0].keys()
+  assert ['valid_nats_per_token' in line for line in lines] == [False, True] * 4
+  assert lines[-1]['train_nats_per_token'] < lines[0]['train_nats_per_token']
+  assert [p.name for p in sorted((finished / 'samples').iterdir())] == ['step-00000020.txt', 'step-00000040.txt']
+  assert [p.name for p in checkpoint.saved(finished)] == ['step-00000040.npz', 'step-00000036.npz']
+
+
+def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_path):
+  workdir, kills = tmp_path / 'run', 0
+  for moment in (0.0, 0.01):
+    process = start(corpus, workdir)
+    before = [p.name for p in checkpoint.saved(workdir)]
+    while process.poll() is None and [p.name for p in checkpoint.saved(workdir)] == before:
+      time.sleep(0.002)
+    time.sleep(moment)
+    process.kill()
+    process.communicate()
+    kills += process.returncode == -signal.SIGKILL
+  assert kills == 2
+  assert last(workdir)[1]['step'] < 40
+  (workdir / 'checkpoints' / '.step-00000012.npz.tmp').write_bytes(b'torn')  # as a kill while saving leaves it
+  train.run(flags(corpus, workdir))
+  assert_same_run(finished, workdir)
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(corpus, finished, tmp_path):
+  workdir = tmp_path / 'run'
+  process = start(corpus, workdir, '--steps=100000', '--eval_every=0', '--sample_every=0', '--save_every=0')
+  while process.poll() is None and not (workdir.exists() and (workdir / 'metrics.jsonl').exists()
+                                        and (workdir / 'metrics.jsonl').read_text()):
+    time.sleep(0.01)
+  process.send_signal(signal.SIGINT)
+  _, errors = process.communicate()
+  assert process.returncode == 130
+  assert 'The same command goes on' in errors and 'Traceback' not in errors
+  step = last(workdir)[1]['step']
+  assert f'Stopped after step {step}' in errors
+
+
+def test_a_workdir_alone_goes_on(finished, tmp_path, corpus, capsys):
+  """Flags that are left out keep their values; a run that is done says so and stays as it is."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  checkpoint.saved(workdir)[0].unlink()
+  train.run(['charlm-train', f'--workdir={workdir}'])
+  assert_same_run(finished, workdir)
+  train.run(['charlm-train', f'--workdir={workdir}'])
+  assert 'Trained for 40 steps' in capsys.readouterr().out
+
+
+def test_a_damaged_newest_checkpoint_falls_back(finished, tmp_path, corpus, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  newest = checkpoint.saved(workdir)[0]
+  newest.write_bytes(newest.read_bytes()[:-100])
+  train.run(flags(corpus, workdir))
+  assert f'warning: {newest}' in capsys.readouterr().err
+  assert_same_run(finished, workdir)
+
+
+def test_two_virtual_devices_train_and_resume(corpus, tmp_path):
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  train.run(flags(corpus, whole, '--strategy=mirrored', '--steps=12'))
+  train.run(flags(corpus, parts, '--strategy=mirrored', '--steps=12'))
+  checkpoint.saved(parts)[0].unlink()
+  train.run(flags(corpus, parts, '--strategy=mirrored', '--steps=12'))
+  assert_same_run(whole, parts)
+
+
+def test_a_curriculum_and_char_tokens(corpus, tmp_path):
+  train.run(flags(corpus, tmp_path / 'run', '--chunk_curriculum=8,16', '--tokenizer=char', '--steps=10',
+                  '--report_every=5'))
+  tokens = [line['tokens'] for line in metrics(tmp_path / 'run')]
+  assert tokens == [5 * 4 * 8, 5 * 4 * 8 + 5 * 4 * 16]
+
+
+def test_patience_stops(corpus, tmp_path, capsys):
+  train.run(flags(corpus, tmp_path / 'run', '--learning_rate=1e-12', '--patience=2', '--eval_every=2', '--dropout=0'))
+  assert 'has not improved in 2 evaluations' in capsys.readouterr().out
+  assert last(tmp_path / 'run')[1]['step'] < 40
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path, capsys):
+  with pytest.raises(SystemExit) as exit_:
+    train.run(flags(corpus, tmp_path / 'run', '--optimizer=sgd', '--learning_rate=1e38', '--clip_norm=0',
+                    '--warmup_steps=20', '--save_every=1'))
+  assert exit_.value.code == 1
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert all(word in line for word in ('step', 'gradient norm', 'last good checkpoint', '--learning_rate'))
+  for path in checkpoint.saved(tmp_path / 'run'):
+    assert all(np.isfinite(a).all() for a in checkpoint.read(path)[0].values())
+
+
+def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, monkeypatch):
+  def full(*args, **kwargs):
+    raise OSError(28, 'No space left on device')
+
+  savez, calls = np.savez, []
+
+  def fills_up(file, **arrays):
+    calls.append(1)
+    return (savez if len(calls) <= 2 else full)(file, **arrays)
+
+  monkeypatch.setattr(np, 'savez', fills_up)
+  with pytest.raises(SystemExit) as exit_:
+    train.run(flags(corpus, tmp_path / 'run', '--eval_every=0', '--sample_every=0'))
+  assert exit_.value.code == 1
+  assert 'No space left on device' in capsys.readouterr().err.splitlines()[-1]
+  assert [p.name for p in sorted((tmp_path / 'run' / 'checkpoints').iterdir())] == [
+      'step-00000006.npz', 'step-00000012.npz']
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (['--corpus=/no/such/file'], ['--corpus=', '/no/such/file']),
+    (['--units=0'], ['--units=0', 'at least 2']),
+    (['--unitz=3'], ['--unitz', '--units']),
+    (['--optimizer=adom'], ['--optimizer=adom', 'adam']),
+    (['--batch_size=5000'], ['--batch_size=5000', 'would fit', '--batch_size=']),
+    (['--batch_size=3', '--strategy=mirrored'], ['--batch_size=3', '2']),
+    (['--valid_fraction=0.6', '--test_fraction=0.4'], ['--valid_fraction=0.6', '--test_fraction=0.4']),
+    (['--patience=3', '--valid_fraction=0'], ['--patience=3', '--valid_fraction=0']),
+])
+def test_bad_input_gets_one_line_and_leaves_nothing(corpus, tmp_path, capsys, arguments, words):
+  with pytest.raises(SystemExit) as exit_:
+    train.run(flags(corpus, tmp_path / 'run', *arguments))
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
+  assert not (tmp_path / 'run').exists()
+
+
+def test_other_flags_are_named(corpus, finished, capsys):
+  with pytest.raises(SystemExit) as exit_:
+    train.run(flags(corpus, finished, '--units=13', '--seed=4'))
+  assert exit_.value.code == 2
+  error = capsys.readouterr().err
+  assert '--units=13 (was 12)' in error and '--seed=4 (was 0)' in error and 'layers' not in error
+
+
+def test_a_text_that_has_changed_is_refused(finished, tmp_path, capsys):
+  corpus, workdir = tmp_path / 'times.txt', tmp_path / 'run'
+  corpus.write_text(TEXT)
+  train.run(flags(corpus, workdir, '--steps=6', '--eval_every=0', '--sample_every=0'))
+  corpus.write_text(TEXT.replace('worst', 'WORST'))
+  with pytest.raises(SystemExit) as exit_:
+    train.run(['charlm-train', f'--workdir={workdir}'])
+  assert exit_.value.code == 2
+  assert 'another text' in capsys.readouterr().err
+
+
+def test_evaluate(finished, corpus, tmp_path, capsys):
+  def report(*arguments):
+    capsys.readouterr()
+    evaluate.run(['charlm-evaluate', f'--workdir={finished}', *arguments])
+    return json.loads(capsys.readouterr().out)
+
+  valid = report()
+  best = min(line['valid_nats_per_token'] for line in metrics(finished) if 'valid_nats_per_token' in line)
+  assert valid['nats_per_token'] == pytest.approx(best, abs=1e-5)
+  assert valid['bits_per_byte'] == pytest.approx(best / np.log(2), abs=1e-4)
+  assert valid['bytes'] == valid['characters'] == valid['tokens'] == len(TEXT) // 10 - 1
+  one, many = (report('--split=train', f'--batch_size={n}', f'--chunk_length={t}') for n, t in ((1, 50), (32, 7)))
+  assert one['nats_per_token'] == pytest.approx(many['nats_per_token'], abs=1e-3)
+  assert one['tokens'] == many['tokens']
+  other = tmp_path / 'naïve.txt'
+  other.write_text('naïve café ' * 40)
+  whole = report(f'--corpus={other}')
+  assert whole['split'] == 'all'
+  assert (whole['bytes'], whole['characters']) == (13 * 40 - 1, 11 * 40 - 1)
+  assert report('--weights=last')['step'] == 40
+
+
+@pytest.mark.parametrize('prepare,words', [
+    (lambda folder: None, ['config.json']),
+    (lambda folder: shutil.rmtree(folder / 'checkpoints'), ['no checkpoint']),
+    (lambda folder: (folder / 'config.json').write_text('{'), ['config.json', 'not a charlm configuration']),
+    (lambda folder: (folder / 'tokenizer.json').unlink(), ['tokenizer']),
+    (lambda folder: other_tokenizer(folder), ['tokenizer', 'not the one']),
+])
+def test_a_workdir_that_will_not_do(finished, tmp_path, capsys, prepare, words):
+  workdir = tmp_path / 'run'
+  if 'config.json' not in words or len(words) > 1:
+    shutil.copytree(finished, workdir)
+  prepare(workdir)
+  with pytest.raises(SystemExit) as exit_:
+    evaluate.run(['charlm-evaluate', f'--workdir={workdir}'])
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
+
+
+def other_tokenizer(folder):
+  from data_pipeline import tokenizers
+  tokenizers.CharTokenizer('abc').save(folder)
+
+
+def test_all_checkpoints_damaged(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  for path in checkpoint.saved(workdir):
+    os.truncate(path, 10)
+  with pytest.raises(RunError, match='none of its 2'):
+    checkpoint.newest(workdir, lambda text: None)
