@@ -4,14 +4,14 @@
     WORKDIR/checkpoints/best.npz            the weights with the lowest validation loss
 
 A file is a NumPy archive: `model/...` and `optimizer/...` by variable, `carry/...` by layer, and `state`, JSON of
-the rest (step, place in the text, early stopping, best so far, what tokenizer and text it belongs to). The
-archive has a checksum for each array, so that damage is noticed.
+the rest (step, place in the text, early stopping, best so far, what tokenizer and text it belongs to), and
+`digest`, a SHA-256 of all of them, so that damage is noticed.
 """
+import hashlib
 import json
 import os
 import pathlib
 import sys
-import zipfile
 
 import numpy as np
 
@@ -27,7 +27,9 @@ def write(path, arrays, state):
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(temporary, 'wb') as file:
-      np.savez(file, state=np.frombuffer(json.dumps(state).encode(), np.uint8), **arrays)
+      state = json.dumps(state).encode()
+      np.savez(file, state=np.frombuffer(state, np.uint8), digest=np.frombuffer(_digest(arrays, state), np.uint8),
+               **arrays)
       file.flush()
       os.fsync(file.fileno())
     os.replace(temporary, path)
@@ -36,13 +38,24 @@ def write(path, arrays, state):
     raise RunError(f'{path}: the checkpoint could not be saved ({error.strerror or error})') from error
 
 
+def _digest(arrays, state):
+  digest = hashlib.sha256(state)
+  for name in sorted(arrays):
+    digest.update(f'{name} {arrays[name].dtype} {arrays[name].shape}'.encode())
+    digest.update(np.ascontiguousarray(arrays[name]).data)
+  return digest.digest()
+
+
 def read(path):
   """-> arrays, state. Raises RunError where the file is damaged."""
   try:
     with np.load(path) as archive:
       arrays = {name: archive[name] for name in archive.files}
-    return arrays, json.loads(arrays.pop('state').tobytes())
-  except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    state, digest = (arrays.pop(name).tobytes() for name in ('state', 'digest'))
+    if digest != _digest(arrays, state):
+      raise ValueError('its contents are not those that were saved')
+    return arrays, json.loads(state)
+  except Exception as error:  # zipfile raises whatever damaged bytes lead it to
     raise RunError(f'{path}: the checkpoint is damaged ({error})') from error
 
 
@@ -65,6 +78,9 @@ def save(workdir, step, arrays, state):
     last = saved(workdir)
     kept = f'The last good one is {last[0]}' if last else 'There is none yet'
     raise RunError(f'{error}. {kept}. Make room, then run the same command again') from error
+  for path in saved(workdir):  # newer ones are damaged: the run went back beyond them
+    if int(path.stem.partition('-')[2]) > step:
+      path.unlink()
   for path in saved(workdir)[KEEP:]:
     path.unlink()
 
@@ -87,8 +103,7 @@ def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
 
 
 def _names(prefix, variables):
-  # By place, because Keras names an optimizer's variables differently the second time in a process.
-  return [f'{prefix}/{i:03d}' for i in range(len(variables))]
+  return [f'{prefix}/{i:03d}.{v.name.partition(":")[0].replace("/", ".")}' for i, v in enumerate(variables)]
 
 
 def collect(prefix, variables):

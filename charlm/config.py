@@ -5,6 +5,7 @@ with; it is saved as `config.json` in the workdir. Contradictions are refused he
 """
 import dataclasses
 import json
+import math
 import pathlib
 
 
@@ -44,6 +45,8 @@ class Checked:
   def __post_init__(self):
     for f in dataclasses.fields(self):
       value = getattr(self, f.name)
+      if f.type is float and not math.isfinite(value):
+        raise UserError(f'--{f.name}={value}: expected a finite number')
       if not accepts(f.metadata, value):
         raise UserError(f'--{f.name}={value}: expected {expected(f.metadata)}')
     self.check()
@@ -146,7 +149,7 @@ class TrainConfig(Checked):
                              'included; 0 sets no such limit. With no limit at all, 10 epochs.', minimum=0.0)
   patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; '
                         '0 never does.', minimum=0)
-  report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is never.', minimum=0)
+  report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is at the end only.', minimum=0)
   eval_every: int = field(500, 'Steps between evaluations of the validation split; 0 is at the end only.', minimum=0)
   save_every: int = field(500, 'Steps between checkpoints; 0 is at the end (and on Ctrl-C) only.', minimum=0)
   sample_every: int = field(1000, 'Steps between samples of text, printed and kept in samples/; 0 is never.',
@@ -258,6 +261,6 @@ def read_config(workdir):
   if not workdir or not path.is_file():
     raise UserError(f'--workdir={workdir}: expected a folder with a config.json, which charlm-train makes')
   try:
-    return Config.from_json(path.read_text())
-  except UserError as error:
+    return Config.from_json(path.read_text(encoding='utf-8'))
+  except (UserError, OSError, UnicodeDecodeError) as error:
     raise UserError(f'{path}: {error}') from error

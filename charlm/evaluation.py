@@ -44,7 +44,8 @@ def report(sums, file):
   characters = file.num_characters - file.first_token_characters
   bits = nats / math.log(2)
   return {'nats_per_token': nats / tokens, 'bits_per_byte': bits / num_bytes,
-          'bits_per_character': bits / characters, 'tokens': tokens, 'characters': characters, 'bytes': num_bytes}
+          'bits_per_character': bits / characters if characters else None,
+          'tokens': tokens, 'characters': characters, 'bytes': num_bytes}
 
 
 def progress_bar(batches, total):

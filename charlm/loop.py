@@ -1,9 +1,14 @@
 """The training loop: when to train, report, evaluate, sample, save and stop."""
 import contextlib
+import fcntl
+import math
+import os
 import signal
 import sys
 import time
 
+import numpy as np
+import tensorflow as tf
 import tqdm
 
 from charlm import checkpoint, evaluation, record
@@ -48,7 +53,7 @@ class Trainer:
     self.carry = self.learner.initial_carry()
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
                   'best_nats': None, 'best_step': 0, 'waited': 0, 'interval': record.Interval().asdict()}
-    self.pending, self.interrupted, self.saved_step = [], False, None
+    self.pending, self.interrupted, self.saved_step, self.shown = [], False, None, ''
     found = checkpoint.newest(workdir)
     if found:
       self._restore(*found)
@@ -70,10 +75,13 @@ class Trainer:
     self.started -= self.state['seconds']
 
   def _save(self):
+    self._look()
     self.state.update(seconds=self.seconds(), interval=self.interval.asdict())
     arrays = {**checkpoint.collect('model', self.model.variables),
               **checkpoint.collect('optimizer', self._optimizer_variables()),
               **{f'carry/{i:03d}': c for i, c in enumerate(self.learner.gather_carry(self.carry))}}
+    if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
+      raise self._not_finite(f'step {self.state["step"]}: the weights are not finite')
     checkpoint.save(self.workdir, self.state['step'], arrays, self.state | self.identity)
     self.saved_step = self.state['step']
 
@@ -113,17 +121,17 @@ class Trainer:
     Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after
     Ctrl-C or SIGTERM, once all is saved.
     """
-    self.record = record.Record(self.workdir, self.state['step'])
     try:
-      if not self.state['finished']:
-        with self._signals(), self._bar() as bar:
-          self._train(bar)
-      record.plot(self.workdir)
-    except OSError as error:
-      raise RunError(f'{error.filename or self.workdir}: {error.strerror or error}. The last good checkpoint is of '
-                     f'step {self.saved_step}. Mend this, then run the same command again') from error
-    finally:
-      self.record.close()
+      with _locked(self.workdir), record.Record(self.workdir, self.state['step']) as self.record:
+        if not self.state['finished']:
+          with self._signals(), self._bar() as bar:
+            self._train(bar)
+        record.plot(self.workdir)
+    except (OSError, tf.errors.OpError) as error:
+      what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error).splitlines()[0]
+      good = f'of step {self.saved_step}' if self.saved_step else 'not made yet'
+      raise RunError(f'--workdir={self.workdir} cannot be written ({what}). The last good checkpoint is {good}. '
+                     'Mend this, then run the same command again') from error
 
   def _train(self, bar):
     train, data = self.config.train, self.config.data
@@ -140,8 +148,9 @@ class Trainer:
       epoch, offset = self.rows.after(cursor, length=length, stride=length - data.chunk_overlap)
       self.state.update(step=self.state['step'] + 1, epoch=epoch, offset=offset)
       stop = self._why_stop()
-      report, evaluate, sample, save = (bool(stop) or self._due(every) for every in (
-          train.report_every, train.eval_every, train.sample_every, train.save_every))
+      report, evaluate, save = (bool(stop) or self._due(every) for every in (
+          train.report_every, train.eval_every, train.save_every))
+      sample = self._due(train.sample_every) or (stop and train.sample_every)
       if report or evaluate or save or self.interrupted or self._due(LOOK_EVERY):
         self._look()
       if not compiles:  # which is no measure of speed
@@ -186,12 +195,15 @@ class Trainer:
     for step, metrics in enumerate(self.pending, first):
       numbers = {name: float(value) for name, value in metrics.items()}
       if not self.interval.add(**numbers):
-        good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]
-        raise RunError(f'step {step}: the loss is {numbers["nats"] / numbers["tokens"]} nats with gradient norm '
-                       f'{numbers["gradient_norm"]}; the last good checkpoint is {"".join(good) or "not made yet"}. '
-                       'Try a lower --learning_rate or --clip_norm in another --workdir')
+        raise self._not_finite(f'step {step}: the loss is {numbers["nats"] / numbers["tokens"]} nats with gradient '
+                               f'norm {numbers["gradient_norm"]}')
       self.state['tokens'] += int(numbers['tokens'])
     self.pending = []
+
+  def _not_finite(self, what):
+    good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]
+    return RunError(f'{what}; the last good checkpoint is {"".join(good) or "not made yet"}. Try a lower '
+                    '--learning_rate or --clip_norm in another --workdir')
 
   def _report(self, bar, **measured):
     line = {'step': self.state['step'], 'epoch': round(self.epochs(), 4), 'tokens': self.state['tokens'],
@@ -205,6 +217,8 @@ class Trainer:
     """-> nats per token of the validation split. Keeps the weights where they are the best so far."""
     sums = evaluation.evaluate_file(self.learner, self.valid_file)
     nats = sums['nats'] / sums['tokens']
+    if not math.isfinite(nats):
+      raise self._not_finite(f'step {self.state["step"]}: the validation loss is {nats} nats')
     if self.state['best_nats'] is None or nats < self.state['best_nats']:
       self.state.update(best_nats=nats, best_step=self.state['step'], waited=0)
       checkpoint.write(checkpoint.best_path(self.workdir), checkpoint.collect('model', self.model.variables),
@@ -225,9 +239,10 @@ class Trainer:
     return tqdm.tqdm(total=1.0, initial=self.progress(), bar_format=layout, disable=not sys.stderr.isatty())
 
   def _show(self, bar):
-    nats, rate = self.interval.nats_per_token(), self.interval.tokens_per_second()
+    if self.interval.timed_seconds and self.interval.tokens:
+      self.shown = f', {self.interval.nats_per_token():.3f} nats, {self.interval.tokens_per_second():,.0f} tokens/s'
     best = '' if self.state['best_nats'] is None else f', best valid {self.state["best_nats"]:.3f}'
-    bar.set_description_str(f'step {self.state["step"]}, {nats:.3f} nats{best}, {rate:,.0f} tokens/s', refresh=False)
+    bar.set_description_str(f'step {self.state["step"]}{self.shown}{best}', refresh=False)
     bar.update(self.progress() - bar.n)
 
   @contextlib.contextmanager
@@ -244,6 +259,19 @@ class Trainer:
     finally:
       for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def _locked(workdir):
+  """Keeps a second run out of a workdir; the lock goes with the process."""
+  folder = os.open(workdir, os.O_RDONLY)
+  try:
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    yield
+  except BlockingIOError:
+    raise UserError(f'--workdir={workdir}: another charlm-train is at work there; expected one of its own') from None
+  finally:
+    os.close(folder)
 
 
 def _words(line):

@@ -1,4 +1,6 @@
 """The language model: embedding, feed-forward layers, stacked layer-norm GRUs, summed outputs, logits."""
+import itertools
+
 import keras
 import tensorflow as tf
 
@@ -13,9 +15,9 @@ class Map(tf.Module):
     super().__init__(name)
     self.groups = tuple(groups)
     units = sum(self.groups)
-    self.kernel = tf.Variable(keras.initializers.GlorotUniform(seed)((size, units)), name='kernel')
-    self.gain = tf.Variable(tf.ones(units), name='gain')
-    self.bias = tf.Variable(tf.constant(bias, tf.float32, [units]), name='bias')
+    self.kernel = tf.Variable(keras.initializers.GlorotUniform(seed)((size, units)), name=f'{name}_kernel')
+    self.gain = tf.Variable(tf.ones(units), name=f'{name}_gain')
+    self.bias = tf.Variable(tf.constant(bias, tf.float32, [units]), name=f'{name}_bias')
 
   def fixed(self):
     """-> the map of x [B, n], with weights read and centred now."""
@@ -37,12 +39,13 @@ class RecurrentLayer(tf.Module):
     self.cell = cells.GRU
     groups = [count * units for count in self.cell.groups]
     biases = [config.reset_bias] * units + [config.update_bias] * units + [0.0] * units
-    self.input_map = Map(size, groups, biases, seed, name='input_map')
+    self.input_map = Map(size, groups, biases, seed, f'{name}_input')
     square = [keras.initializers.Orthogonal(seed=seed + i)((units, units)) for i in range(1, 4)]
-    self.kernel = tf.Variable(tf.concat(square, 1), name='kernel')
-    self.gain = tf.Variable(tf.ones(3 * units), name='gain')
-    self.bias = tf.Variable(tf.zeros(units), name='bias')
-    self.initial = tf.Variable(tf.zeros(units), trainable=config.initial_state == 'learned', name='initial')
+    self.kernel = tf.Variable(tf.concat(square, 1), name=f'{name}_kernel')
+    self.gain = tf.Variable(tf.ones(3 * units), name=f'{name}_gain')
+    self.bias = tf.Variable(tf.zeros(units), name=f'{name}_bias')
+    learned = config.initial_state == 'learned'
+    self.initial = tf.Variable(tf.zeros(units), trainable=learned, name=f'{name}_initial')
 
   def __call__(self, x, state):
     """x [T, B, 3H] from `input_map`, state [B, H] -> outputs [T, B, H], states after each token."""
@@ -64,7 +67,7 @@ class LanguageModel(tf.Module):
   def __init__(self, config: ModelConfig, vocab_size, seed=0):
     super().__init__('language_model')
     self.config, self.vocab_size = config, vocab_size
-    seeds = iter(range(seed * 1000, seed * 1000 + 1000, 10))
+    seeds = itertools.count(seed * 1000, 10)
     normal = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
     self.embedding = tf.Variable(normal((vocab_size, config.embedding_size)), name='embedding')
     size, self.input_layers, self.recurrent_layers = config.embedding_size, [], []

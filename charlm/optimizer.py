@@ -1,18 +1,31 @@
 """Keras optimizers by name, the learning rate over a run, and clipping."""
+import inspect
+
 import keras
 import tensorflow as tf
 
 from charlm.config import TrainConfig, UserError
 
 
+def optimizers():
+  """{lower-case name: class} of the Keras optimizers that a learning rate is enough for."""
+  classes = {name.lower(): c for name, c in vars(keras.optimizers).items() if isinstance(c, type)}
+  # Muon asks each variable for the path that Keras layers give theirs.
+  return {name: c for name, c in classes.items() if name != 'muon' and 'learning_rate' in _parameters(c)
+          and all(p.default is not p.empty for p in _parameters(c).values() if p.kind != p.VAR_KEYWORD)}
+
+
+def _parameters(optimizer_class):
+  return inspect.signature(optimizer_class).parameters
+
+
 def make_optimizer(config: TrainConfig):
-  """The Keras optimizer that --optimizer names. Raises UserError for a name that Keras lacks."""
-  try:
-    return keras.optimizers.get({'class_name': config.optimizer, 'config': {}})
-  except (ValueError, TypeError) as error:
-    names = sorted(n.lower() for n in dir(keras.optimizers) if isinstance(getattr(keras.optimizers, n), type)
-                   and n not in ('Optimizer', 'LossScaleOptimizer'))
-    raise UserError(f'--optimizer={config.optimizer}: expected one of {", ".join(names)}') from error
+  """The Keras optimizer that --optimizer names. Raises UserError for another name."""
+  known = optimizers()
+  if config.optimizer.lower() not in known:
+    raise UserError(f'--optimizer={config.optimizer}: expected one of {", ".join(sorted(known))}')
+  # Named, because Keras numbers the names of further optimizers in a process, and checkpoints hold them.
+  return known[config.optimizer.lower()](name='optimizer')
 
 
 def learning_rate(config: TrainConfig, step, progress):

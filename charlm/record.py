@@ -3,6 +3,7 @@
 metrics.jsonl is the record; TensorBoard's events are written anew from it when a run is gone on with, so that
 neither holds steps that were lost with a kill.
 """
+import contextlib
 import dataclasses
 import json
 import math
@@ -66,7 +67,7 @@ class Record:
     temporary = self.path.with_name('.metrics.jsonl.tmp')
     temporary.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     os.replace(temporary, self.path)
-    self._file = open(self.path, 'a')  # noqa: SIM115, closed by close()
+    self._file = open(self.path, 'a')  # noqa: SIM115, closed by __exit__
     events = self.workdir / 'tensorboard'
     shutil.rmtree(events, ignore_errors=True)
     self._events = tf.summary.create_file_writer(str(events))
@@ -94,9 +95,13 @@ class Record:
     with self._events.as_default(step=step):
       tf.summary.text('sample', '    ' + text.decode('utf-8', 'replace').replace('\n', '\n    '))
 
-  def close(self):
-    self._file.close()
-    self._events.close()
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *error):
+    with contextlib.suppress(OSError, tf.errors.OpError):  # what could not be written has been told of already
+      self._file.close()
+      self._events.close()
 
 
 def read_metrics(path):

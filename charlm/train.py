@@ -17,21 +17,21 @@ def main(given):
   and TensorBoard events. See also charlm-evaluate, charlm-sample and charlm-export.
   """
   started = time.perf_counter()
-  run = RunConfig(**{k: given[k] for k in ('workdir', 'preset') if k in given})
-  config = workdir.choose_config(run.workdir, given)
+  folder = RunConfig(**{k: given[k] for k in ('workdir', 'preset') if k in given}).workdir
+  config = workdir.choose_config(folder, given)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import loop, sampling
     from data_pipeline import prepare, streams
-  begun = workdir.begun(run.workdir)
-  tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(run.workdir) if begun else None)
+  begun = workdir.begun(folder)
+  tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(folder) if begun else None)
   streams.check_fits(config.data, files)
-  trainer = loop.Trainer(config, run.workdir, files['train'], files.get('valid'),
+  trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   if not begun:  # nothing is written before all is known to fit together
-    workdir.save_config(run.workdir, config, tokenizer)
+    workdir.save_config(folder, config, tokenizer)
   trainer.run()
-  print(workdir.summary(run.workdir, trainer.state))
+  print(workdir.summary(folder, trainer.state))
 
 
 run = define.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)

@@ -1,4 +1,5 @@
 """What is in a workdir, opened: configuration, tokenizer and weights."""
+import dataclasses
 import os
 import pathlib
 import sys
@@ -35,7 +36,8 @@ def choose_config(workdir, given):
   if other:
     raise UserError(f'--workdir={workdir}: was started with other flags: now {", ".join(other)}. Leave them out '
                     'to go on, or start in another folder')
-  return saved
+  places = {k: v for k, v in chosen.items() if k in PLACES}
+  return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **places))
 
 
 def begun(workdir):

@@ -85,11 +85,15 @@ def parse(argv, groups):
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
   for f in fields.values():
     _DEFINE[f.type](f.name, f.default, f.metadata['help'], flag_values=values)
-  arguments = _expand_preset(argv[1:]) if 'preset' in fields else argv[1:]
+  arguments = argv[1:]
   if any(a in ('--help', '-help', '-h', '--helpfull', '--helpshort') for a in arguments):
     return None
   try:
     rest = values([argv[0], *arguments])[1:]
+    if 'preset' in fields and values['preset'].value:  # read again, the preset first, so that the flags beside it win
+      flagfile = _preset_path(values['preset'].value)
+      values.unparse_flags()
+      rest = values([argv[0], f'--flagfile={flagfile}', *arguments])[1:]
   except flags.UnrecognizedFlagError as error:
     near = difflib.get_close_matches(error.flagname, fields, 1)
     guess = f'Did you mean --{near[0]}?' if near else '--help lists them'
@@ -109,13 +113,10 @@ def preset_names():
   return sorted(p.stem for p in PRESETS.glob('*.flags'))
 
 
-def _expand_preset(arguments):
-  """--preset=NAME becomes the first --flagfile, so that the flags beside it win."""
-  names = [a.partition('=')[2] for a in arguments if a.lstrip('-').startswith('preset=')]
-  for name in names:
-    if name not in preset_names():
-      raise config.UserError(f'--preset={name}: expected one of {", ".join(preset_names())}')
-  return [f'--flagfile={PRESETS / name}.flags' for name in names] + arguments
+def _preset_path(name):
+  if name not in preset_names():
+    raise config.UserError(f'--preset={name}: expected one of {", ".join(preset_names())}')
+  return PRESETS / f'{name}.flags'
 
 
 def usage(name, doc, groups):

@@ -48,6 +48,28 @@ def test_a_damaged_one_falls_back_with_a_warning(tmp_path, damage):
   assert len(warnings) == 1 and str(path) in warnings[0]
 
 
+def test_no_flipped_byte_goes_unnoticed(tmp_path):
+  save(tmp_path, 1)
+  path = checkpoint.saved(tmp_path)[0]
+  whole = path.read_bytes()
+  want, state = checkpoint.read(path)
+  for i in range(0, len(whole), 3):
+    path.write_bytes(whole[:i] + bytes([whole[i] ^ 0x80]) + whole[i + 1:])
+    try:
+      arrays, found = checkpoint.read(path)
+    except RunError:
+      continue
+    assert found == state and arrays.keys() == want.keys(), i  # a byte that holds nothing
+    np.testing.assert_array_equal(arrays['model/000_w'], want['model/000_w'])
+
+
+def test_what_is_newer_is_damaged_and_goes(tmp_path):
+  for step in (1, 2, 9):
+    save(tmp_path, step)
+  save(tmp_path, 3)
+  assert [p.name for p in checkpoint.saved(tmp_path)] == ['step-00000003.npz', 'step-00000002.npz']
+
+
 def test_all_damaged(tmp_path):
   save(tmp_path, 1)
   checkpoint.saved(tmp_path)[0].write_bytes(b'')

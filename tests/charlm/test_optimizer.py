@@ -32,9 +32,13 @@ def test_clip(limit):
     np.testing.assert_allclose(c, g * scale, rtol=1e-6)
 
 
-@pytest.mark.parametrize('name', ['adam', 'AdamW', 'rmsprop', 'sgd', 'nadam', 'lion'])
+@pytest.mark.parametrize('name', ['AdamW', *sorted(optimizer.optimizers())])
 def test_keras_optimizers_by_name(name):
-  assert type(optimizer.make_optimizer(TrainConfig(optimizer=name))).__name__.lower() == name.lower()
+  one = optimizer.make_optimizer(TrainConfig(optimizer=name))
+  assert type(one).__name__.lower() == name.lower()
+  variable = tf.Variable([1.0, -1.0])
+  one.apply([tf.constant([0.5, 0.5])], [variable])
+  assert (variable.numpy() != [1.0, -1.0]).all()
 
 
 def test_an_unknown_optimizer_is_named():

@@ -18,15 +18,13 @@ def events(folder):
 
 
 def test_going_on_drops_what_was_lost_with_a_kill(tmp_path):
-  first = record.Record(tmp_path, 0)
-  for step in (10, 20, 30):
-    first.report({'step': step, **LINE})
-  first.close()
+  with record.Record(tmp_path, 0) as first:
+    for step in (10, 20, 30):
+      first.report({'step': step, **LINE})
   with open(tmp_path / 'metrics.jsonl', 'a') as file:
     file.write('{"step": 40, "epo')  # torn by the kill
-  again = record.Record(tmp_path, 20)
-  again.report({'step': 30, **LINE, 'valid_nats_per_token': 2.6})
-  again.close()
+  with record.Record(tmp_path, 20) as again:
+    again.report({'step': 30, **LINE, 'valid_nats_per_token': 2.6})
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert [line['step'] for line in lines] == [10, 20, 30]
   assert lines[2]['valid_nats_per_token'] == 2.6
@@ -35,10 +33,9 @@ def test_going_on_drops_what_was_lost_with_a_kill(tmp_path):
 
 
 def test_samples_and_plot(tmp_path):
-  one = record.Record(tmp_path, 0)
-  one.report({'step': 10, **LINE, 'valid_nats_per_token': 2.6})
-  one.sample(10, 'naïve'.encode())
-  one.close()
+  with record.Record(tmp_path, 0) as one:
+    one.report({'step': 10, **LINE, 'valid_nats_per_token': 2.6})
+    one.sample(10, 'naïve'.encode())
   assert (tmp_path / 'samples' / 'step-00000010.txt').read_text() == 'naïve'
   assert ('sample', 10) in events(tmp_path)
   path = record.plot(tmp_path)

@@ -1,4 +1,5 @@
 """charlm-train through its entry point: a whole run, kills, Ctrl-C, and what bad input gets."""
+import fcntl
 import json
 import os
 import pathlib
@@ -108,6 +109,39 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus, finished, tmp_path):
   assert f'Stopped after step {step}' in errors
 
 
+def test_a_signal_at_any_moment_loses_nothing(corpus, finished, tmp_path, monkeypatch):
+  """Here while a sample is written, at a step that is due for nothing else."""
+  from charlm import sampling
+  arguments = flags(corpus, tmp_path / 'run', '--sample_every=7')
+  write = sampling.sample_writer
+
+  def interrupts(*args, **options):
+    def write_sample(model):
+      os.kill(os.getpid(), signal.SIGINT)
+      return b'x'
+
+    return write_sample
+
+  monkeypatch.setattr(sampling, 'sample_writer', interrupts)
+  with pytest.raises(SystemExit) as exit_:
+    train.run(arguments)
+  assert exit_.value.code == 130
+  assert last(tmp_path / 'run')[1]['step'] == 7
+  monkeypatch.setattr(sampling, 'sample_writer', write)
+  train.run(arguments)
+  assert_same_run(finished, tmp_path / 'run')
+
+
+def test_one_run_at_a_time(corpus, finished, capsys):
+  folder = os.open(finished, os.O_RDONLY)
+  fcntl.flock(folder, fcntl.LOCK_EX)
+  with pytest.raises(SystemExit) as exit_:
+    train.run(['charlm-train', f'--workdir={finished}'])
+  os.close(folder)
+  assert exit_.value.code == 2
+  assert 'another charlm-train' in capsys.readouterr().err
+
+
 def test_a_workdir_alone_goes_on(finished, tmp_path, corpus, capsys):
   """Flags that are left out keep their values; a run that is done says so and stays as it is."""
   workdir = tmp_path / 'run'
@@ -181,7 +215,25 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, mo
       'step-00000006.npz', 'step-00000012.npz']
 
 
+def test_weights_that_are_not_finite_are_never_kept(corpus, tmp_path, capsys):
+  with pytest.raises(SystemExit) as exit_:  # the only update ruins them, after the only loss
+    train.run(flags(corpus, tmp_path / 'run', '--steps=1', '--optimizer=sgd', '--learning_rate=3e38', '--clip_norm=0',
+                    '--warmup_steps=0'))
+  assert exit_.value.code == 1
+  assert 'not made yet' in capsys.readouterr().err.splitlines()[-1]
+  assert not (tmp_path / 'run' / 'checkpoints').exists()
+
+
+def test_a_full_disk_under_the_record_is_one_line(corpus, tmp_path):
+  command = [sys.executable, '-m', 'charlm.train', *flags(corpus, tmp_path / 'run', '--report_every=1')[1:]]
+  run = subprocess.run(['bash', '-c', 'trap "" XFSZ; ulimit -f 2; exec "$@"', 'bash', *command], cwd=ROOT, text=True,
+                       capture_output=True)
+  assert run.returncode == 1
+  assert 'Traceback' not in run.stderr and 'cannot be' in run.stderr.splitlines()[-1], run.stderr
+
+
 @pytest.mark.parametrize('arguments,words', [
+    (['--learning_rate=inf'], ['--learning_rate=inf', 'finite']),
     (['--corpus=/no/such/file'], ['--corpus=', '/no/such/file']),
     (['--units=0'], ['--units=0', 'at least 2']),
     (['--unitz=3'], ['--unitz', '--units']),

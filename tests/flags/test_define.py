@@ -48,6 +48,13 @@ def test_flags_beside_a_preset_win():
   assert parse('--units=3', '--preset=demo')['units'] == 3
 
 
+def test_a_preset_in_any_spelling(tmp_path):
+  (tmp_path / 'mine.flags').write_text('--preset=demo\n')
+  wanted = parse('--preset=demo')
+  assert wanted['max_minutes'] == 2
+  assert parse('--preset', 'demo') == parse('-preset=demo') == parse(f'--flagfile={tmp_path}/mine.flags') == wanted
+
+
 def test_flagfile(tmp_path):
   (tmp_path / 'mine.flags').write_text('# a comment\n--units=5\n--layers=3\n')
   assert parse(f'--flagfile={tmp_path}/mine.flags', '--layers=1') == {'units': 5, 'layers': 1}
