@@ -214,7 +214,7 @@ class EvaluateConfig(Checked):
                      'default for other text).', choices=['', 'train', 'valid', 'test', 'all'])
   batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text.',
                           minimum=0)
-  chunk_length: int = field(100, 'Tokens in a step; changes the speed, not the result.', minimum=1)
+  chunk_length: int = field(64, 'Tokens in a step; changes the speed, not the result.', minimum=1)
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
 
 

@@ -4,10 +4,13 @@ import sys
 
 import tqdm
 
+from charlm.config import EvaluateConfig
 from data_pipeline import streams
 
+EVALUATION_LENGTH = EvaluateConfig.chunk_length
 
-def evaluate_file(learner, file, *, batch_size=0, length=100, bar=None):
+
+def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=None):
   """Evaluates a split.
 
   Args:

@@ -84,8 +84,8 @@ def test_it_learns():
   assert last['nats'] < 0.9 * first['nats']
 
 
-def evaluate(one, batch_size, length, warm_up=streams.WARM_UP):
-  rows = streams.evaluation_rows(len(TEXT), batch_size, length, warm_up)
+def evaluate(one, batch_size, length):
+  rows = streams.evaluation_rows(len(TEXT), batch_size, length)
   result = one.evaluate(streams.distribute(
       one.strategy, lambda context: streams.evaluation_stream(TEXT, rows, length=length, context=context)), batch_size)
   assert result['tokens'] == len(TEXT) - 1
