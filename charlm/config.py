@@ -80,7 +80,7 @@ class DataConfig(Checked):
   test_fraction: float = field(0.0, 'Share of the text, cut from the very end, for a last look by '
                                'evaluate --split=test.', minimum=0.0, below=1.0)
   tokenizer: str = field('byte', 'byte reads anything; char has one token per Unicode character of the training '
-                         'text; sentencepiece learns --vocab_size pieces (needs the [text] extra).',
+                         'text; sentencepiece learns --vocab_size pieces (to export it needs the [text] extra).',
                          choices=['byte', 'char', 'sentencepiece'])
   vocab_size: int = field(1000, 'Pieces that the sentencepiece tokenizer learns. byte and char need none.',
                           minimum=1)
