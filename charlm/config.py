@@ -54,6 +54,14 @@ class Checked:
   def check(self):
     """Raises UserError where fields contradict each other."""
 
+  def refuse(self, *names, beside):
+    """Raises UserError where one of the fields `names`, which `beside` leaves without effect, is not at its default."""
+    for name in names:
+      value, default = getattr(self, name), self.__dataclass_fields__[name].default
+      if value != default:
+        raise UserError(f'--{name}={value} has no effect beside {beside}: expected it left out, or its default, '
+                        f"{default if default != '' else 'empty'}")
+
 
 def parse_lengths(text):
   """'50,100,200' -> (50, 100, 200)."""
@@ -107,6 +115,14 @@ class DataConfig(Checked):
     if min(self.lengths) <= self.chunk_overlap:
       raise UserError(f'--chunk_overlap={self.chunk_overlap}: expected less than the shortest chunk, '
                       f'{min(self.lengths)} tokens')
+    if self.chunk_curriculum:
+      self.refuse('chunk_length', beside=f'--chunk_curriculum={self.chunk_curriculum}')
+    if self.tokenizer != 'sentencepiece':
+      self.refuse('vocab_size', beside=f'--tokenizer={self.tokenizer}')
+    if self.tokenizer == 'byte':
+      self.refuse('on_invalid', beside='--tokenizer=byte, which reads any bytes')
+    if not self.corpus.startswith('tfds:'):
+      self.refuse('data_dir', 'text_feature', beside=f'--corpus={self.corpus}, which is not of TensorFlow Datasets')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -128,6 +144,10 @@ class ModelConfig(Checked):
   dropout: float = field(0.0, 'Share of the outputs of each recurrent layer that is dropped on the way up in '
                          'training. Use it when the validation loss rises while the training loss falls.',
                          minimum=0.0, below=1.0)
+
+  def check(self):
+    if not self.input_layers:
+      self.refuse('input_units', beside='--input_layers=0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -162,6 +182,8 @@ class TrainConfig(Checked):
     if self.patience and not self.eval_every:
       raise UserError(f'--patience={self.patience} with --eval_every=0: expected evaluations to wait for, '
                       'such as --eval_every=500')
+    if self.schedule == 'constant':
+      self.refuse('final_fraction', beside='--schedule=constant')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,8 +38,10 @@ def main(given):
 
 def choose_data(config, trained):
   """The DataConfig to evaluate on: the one trained on, or another corpus cut in the same way, or not at all."""
-  data = dataclasses.replace(trained, corpus=config.corpus or trained.corpus)
-  own_splits = data.corpus.startswith('tfds:')
+  data, own_splits = trained, (config.corpus or trained.corpus).startswith('tfds:')
+  if config.corpus:
+    other = {} if own_splits else {'data_dir': '', 'text_feature': ''}
+    data = dataclasses.replace(trained, corpus=config.corpus, **other)
   if config.split == 'all' and own_splits:
     raise UserError(f'--split=all with --corpus={data.corpus}: expected train, valid or test')
   if config.split == 'all' or (config.corpus and not config.split and not own_splits):

@@ -52,9 +52,12 @@ def read_prompt(chosen):
     return '--prompt', chosen.prompt.encode('utf-8', 'surrogateescape')
   source = f'--prompt_file={chosen.prompt_file}'
   try:
-    return source, pathlib.Path(chosen.prompt_file).read_bytes()
+    prompt = pathlib.Path(chosen.prompt_file).read_bytes()
   except OSError as error:
     raise UserError(f'{source}: expected a file that can be read ({error.strerror})') from error
+  if not prompt:
+    raise UserError(f'{source}: is empty; expected text to go on from. Leave the flag out to start afresh')
+  return source, prompt
 
 
 def typed_lines():

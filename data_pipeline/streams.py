@@ -74,9 +74,11 @@ def check_fits(config: DataConfig, files):
       fits = f'--batch_size={(have - 1) // longest} or {fits}'
     raise UserError(f'--corpus={config.corpus}: its training split has {have} tokens; --batch_size={config.batch_size} '
                     f'chunks of {longest} tokens need {config.batch_size * longest + 1}. What would fit: {fits}')
-  if config.valid_fraction and ('valid' not in files or files['valid'].num_tokens < 2):
-    raise UserError(f'--valid_fraction={config.valid_fraction}: leaves too little of --corpus={config.corpus} to '
-                    f'measure ({have} tokens are left to train on); expected a larger share, or 0 for none')
+  for split, share in (('valid', config.valid_fraction), ('test', config.test_fraction)):
+    found = files[split].num_tokens if split in files else 0
+    if found < 2 and (share or split in files):
+      raise UserError(f'--{split}_fraction={share}: expected at least 2 tokens in the {split} split of '
+                      f'--corpus={config.corpus}, found {found} (and {have} to train on). Ask for a larger share, or 0')
 
 
 def training_rows(num_tokens, batch_size):

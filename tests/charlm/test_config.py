@@ -44,6 +44,27 @@ def test_contradictions_are_refused(group, values, named):
     group(**values)
 
 
+IGNORED = [  # the flag without effect, what makes it so
+    (config.DataConfig, {'chunk_length': 50}, {'chunk_curriculum': '25,50'}),
+    (config.DataConfig, {'vocab_size': 500}, {'tokenizer': 'byte'}),
+    (config.DataConfig, {'vocab_size': 500}, {'tokenizer': 'char'}),
+    (config.DataConfig, {'on_invalid': 'replace'}, {'tokenizer': 'byte'}),
+    (config.DataConfig, {'data_dir': '/data'}, {'corpus': 'pydoc'}),
+    (config.DataConfig, {'text_feature': 'title'}, {'corpus': 'book.txt'}),
+    (config.ModelConfig, {'input_units': 3}, {'input_layers': 0}),
+    (config.TrainConfig, {'final_fraction': 0.5}, {'schedule': 'constant'}),
+]
+
+
+@pytest.mark.parametrize('group,ignored,beside', IGNORED, ids=str)
+def test_flags_without_effect_are_refused_where_they_were_set(group, ignored, beside):
+  (name, value), (cause, choice) = *ignored.items(), *beside.items()
+  with pytest.raises(config.UserError, match=f'^--{name}={value} has no effect beside --{cause}={choice}.*: expected'):
+    group(**ignored, **beside)
+  at_default = group(**beside, **{name: getattr(group(), name)})  # as a saved configuration holds it
+  assert group(**dataclasses.asdict(at_default)) == at_default
+
+
 def test_patience_needs_something_to_wait_for():
   with pytest.raises(config.UserError, match='--valid_fraction=0'):
     config.Config(data=config.DataConfig(valid_fraction=0.0), train=config.TrainConfig(patience=1))

@@ -182,6 +182,9 @@ def test_prompt_file_is_read_as_it_is(tmp_path):
   path.write_bytes(b'\xff\r\n\xc3')
   assert sample.read_prompt(SampleConfig(prompt_file=str(path))) == (f'--prompt_file={path}', b'\xff\r\n\xc3')
   assert sample.read_prompt(SampleConfig(prompt='è\udcff')) == ('--prompt', b'\xc3\xa8\xff')
+  path.write_bytes(b'')
+  with pytest.raises(UserError, match=f'^--prompt_file={path}: is empty; expected text'):
+    sample.read_prompt(SampleConfig(prompt_file=str(path)))
   for wrong in (tmp_path, tmp_path / 'missing'):
     with pytest.raises(UserError, match=r'^--prompt_file=.*: expected a file that can be read'):
       sample.read_prompt(SampleConfig(prompt_file=str(wrong)))

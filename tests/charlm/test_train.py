@@ -12,14 +12,15 @@ import time
 import numpy as np
 import pytest
 
-from charlm import checkpoint, evaluate, train
-from charlm.config import RunError
+from charlm import checkpoint, evaluate, loop, train
+from charlm.config import Config, DataConfig, EvaluateConfig, RunError, TrainConfig, UserError
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
 SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16', '--steps=40',
          '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1',
          '--chunk_overlap=3']
+CURRICULUM = ['--chunk_length=100', '--chunk_curriculum=8,16']
 
 
 @pytest.fixture(scope='module')
@@ -173,8 +174,7 @@ def test_two_virtual_devices_train_and_resume(corpus, tmp_path):
 
 
 def test_a_curriculum_and_char_tokens(corpus, tmp_path):
-  train.run(flags(corpus, tmp_path / 'run', '--chunk_curriculum=8,16', '--tokenizer=char', '--steps=10',
-                  '--report_every=5'))
+  train.run(flags(corpus, tmp_path / 'run', *CURRICULUM, '--tokenizer=char', '--steps=10', '--report_every=5'))
   tokens = [line['tokens'] for line in metrics(tmp_path / 'run')]
   assert tokens == [5 * 4 * 8, 5 * 4 * 8 + 5 * 4 * 16]
 
@@ -242,6 +242,9 @@ def test_a_full_disk_under_the_record_is_one_line(corpus, tmp_path):
     (['--batch_size=3', '--strategy=mirrored'], ['--batch_size=3', '2']),
     (['--valid_fraction=0.6', '--test_fraction=0.4'], ['--valid_fraction=0.6', '--test_fraction=0.4']),
     (['--patience=3', '--valid_fraction=0'], ['--patience=3', '--valid_fraction=0']),
+    (['--valid_fraction=0.0001'], ['--valid_fraction=0.0001', 'at least 2', 'found 0']),
+    (['--test_fraction=0.0005'], ['--test_fraction=0.0005', 'at least 2', 'found 1']),
+    (['--chunk_curriculum=8,16'], ['--chunk_length=16', '--chunk_curriculum=8,16', 'its default, 100']),
 ])
 def test_bad_input_gets_one_line_and_leaves_nothing(corpus, tmp_path, capsys, arguments, words):
   with pytest.raises(SystemExit) as exit_:
@@ -250,6 +253,20 @@ def test_bad_input_gets_one_line_and_leaves_nothing(corpus, tmp_path, capsys, ar
   errors = capsys.readouterr().err.splitlines()
   assert len(errors) == 1 and all(word in errors[0] for word in words), errors
   assert not (tmp_path / 'run').exists()
+
+
+def test_patience_with_a_data_set_that_has_nothing_to_wait_for(tmp_path):
+  config = Config(data=DataConfig(corpus='tfds:x', valid_fraction=0.0), train=TrainConfig(patience=2))
+  with pytest.raises(UserError, match=r'--patience=2: --corpus=tfds:x has no validation split.*--valid_fraction'):
+    loop.Trainer(config, tmp_path / 'run', None, None, {}, started=0.0)
+
+
+def test_another_corpus_leaves_the_data_set_behind():
+  trained = DataConfig(corpus='tfds:x', data_dir='/data', text_feature='title', valid_fraction=0.2)
+  other = evaluate.choose_data(EvaluateConfig(corpus='pydoc'), trained)
+  assert other == DataConfig(corpus='pydoc', valid_fraction=0.0)
+  assert evaluate.choose_data(EvaluateConfig(), trained) == trained
+  assert evaluate.choose_data(EvaluateConfig(corpus='tfds:y'), trained).data_dir == '/data'
 
 
 def test_other_flags_are_named(corpus, finished, capsys):

@@ -118,4 +118,6 @@ def test_too_short_a_corpus_says_what_would_fit(num_tokens, fits):
 def test_no_text_to_measure_on():
   with pytest.raises(UserError, match=r'--valid_fraction=0\.1'):
     streams.check_fits(DataConfig(batch_size=1), {'train': file(200), 'valid': file(1)})
+  with pytest.raises(UserError, match=r'--test_fraction=0\.01: expected at least 2 tokens in the test .* found 0'):
+    streams.check_fits(DataConfig(batch_size=1, test_fraction=0.01), {'train': file(200), 'valid': file(2)})
   streams.check_fits(DataConfig(batch_size=1, valid_fraction=0.0), {'train': file(200)})
