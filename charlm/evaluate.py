@@ -1,6 +1,7 @@
 """charlm-evaluate: says how likely a text is."""
 import dataclasses
 import json
+import sys
 
 from charlm import workdir
 from charlm.config import EvaluateConfig, UserError, read_config
@@ -29,7 +30,10 @@ def main(given):
   if file is None or file.num_tokens < 2:
     raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
                     f'{", ".join(files)}')
-  learner = Learner(opened.model, opened.config.train, strategy=make_strategy('default'), batch_size=1, longest=1)
+  if file.num_unknown:
+    print(f'warning: --corpus={data.corpus}: {file.num_unknown:,} of {file.num_tokens:,} characters are unknown to '
+          f'this model, first {file.first_unknown!r}', file=sys.stderr)
+  learner = Learner(opened.model, strategy=make_strategy('default'))
   sums = evaluation.evaluate_file(learner, file, batch_size=config.batch_size, length=config.chunk_length,
                                   bar=evaluation.progress_bar)
   print(json.dumps({**evaluation.report(sums, file), 'corpus': data.corpus, 'split': split,

@@ -26,14 +26,18 @@ class Learner:
   The carry is the recurrent state: a nest of [rows of a replica, H], an argument and a result of every step.
   """
 
-  def __init__(self, model, config: TrainConfig, *, strategy, batch_size, longest, overlap=0):
-    """batch_size: rows of all replicas. longest: tokens of the longest chunk. overlap: T - S."""
+  def __init__(self, model, config: TrainConfig | None = None, *, strategy, batch_size=1, longest=1, overlap=0):
+    """batch_size: rows of all replicas. longest: tokens of the longest chunk. overlap: T - S.
+
+    One that only evaluates needs no `config`, and has no optimizer, which takes twice the memory of the weights.
+    """
     self.model, self.config, self.strategy = model, config, strategy
     self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
     self.replicas = strategy.num_replicas_in_sync
-    with strategy.scope():
-      self.optimizer = optimizer.make_optimizer(config)
-      self.optimizer.build(model.trainable_variables)
+    if config:
+      with strategy.scope():
+        self.optimizer = optimizer.make_optimizer(config)
+        self.optimizer.build(model.trainable_variables)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
     # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
     self._gradients = tf.function(self._replica_gradients, jit_compile=True)

@@ -20,7 +20,7 @@ import numpy as np
 from charlm.config import UserError
 from data_pipeline import corpus, tokenizers
 
-FORMAT = 1  # part of every key: raise it when the files change
+FORMAT = 2  # part of every key: raise it when the files change
 LARGE = 50_000_000  # bytes of text from which on progress is shown
 
 
@@ -38,6 +38,8 @@ class TokenFile:
   first_token_bytes: int
   first_token_characters: int
   num_unknown: int  # tokens that stand for characters that the tokenizer does not know
+  first_unknown: str = ''  # the first of those characters; '' where there is none
+  content: str = ''  # a digest of the text of all splits, whatever its tokens and however they are kept
 
   def read(self):
     """[N] ids, mapped into memory and read-only."""
@@ -67,7 +69,8 @@ def prepare(config, tokenizer=None, *, progress=True):
       tokenizer = _find_or_train(root, content, splits['train'], config, progress)
     invalid = '' if tokenizer.kind == 'byte' else config.on_invalid
     entry = root / 'tokens' / _key(content, tokenizer.fingerprint, invalid)
-    files = _read_entry(entry, splits) or _make_entry(entry, splits, tokenizer, config, progress)
+    files = _read_entry(entry, splits)
+    files = files or _make_entry(entry, splits, content, tokenizer, config, progress)
   except OSError as error:
     raise UserError(f'--cache_dir={config.cache_dir}: expected a folder to keep tokens in, but {root} cannot be '
                     f'used ({error.strerror or error})') from error
@@ -119,13 +122,13 @@ def _read_entry(entry, splits):
   return files if whole else None
 
 
-def _make_entry(entry, splits, tokenizer, config, progress):
+def _make_entry(entry, splits, content, tokenizer, config, progress):
   """Writes the folder `entry`. Two processes may do so at once: the first to finish wins."""
   entry.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix='.making-', dir=entry.parent))
   try:
-    facts = {split: _write_tokens(temporary / f'{split}.tokens', split, text, tokenizer, config, progress)
-             for split, text in splits.items()}
+    facts = {split: {**_write_tokens(temporary / f'{split}.tokens', split, text, tokenizer, config, progress),
+                     'content': content} for split, text in splits.items()}
     (temporary / 'tokens.json').write_text(json.dumps(facts, indent=2) + '\n')
     temporary.chmod(0o755)
     try:
@@ -140,20 +143,33 @@ def _make_entry(entry, splits, tokenizer, config, progress):
 
 
 def _write_tokens(path, split, text, tokenizer, config, progress):
-  """Writes the ids of `text`; returns the fields of its TokenFile but for `path`."""
+  """Writes the ids of `text`; returns the fields of its TokenFile but for `path` and `content`."""
   dtype = tokenizers.token_dtype(tokenizer.vocab_size)
   num_tokens = num_unknown = 0
+  first_unknown = None
   with open(path, 'wb') as file, _Reading(config, split, text, 'tokenizing', progress) as blocks:
     for ids in tokenizer.encode_blocks(blocks, config.on_invalid):
       if not num_tokens and ids.size:
         first = _first_token(tokenizer.pieces[ids[0]], blocks.head)
       file.write(ids.astype(dtype, copy=False).data)
+      unknown = ids.size - np.count_nonzero(ids) if tokenizer.kind == 'char' else 0
+      if unknown and not num_unknown:
+        first_unknown = num_tokens + int(np.argmin(ids))
+      num_unknown += unknown
       num_tokens += ids.size
-      if tokenizer.kind == 'char':
-        num_unknown += ids.size - np.count_nonzero(ids)
   return dict(dtype=dtype.name, num_tokens=num_tokens, num_bytes=blocks.num_bytes,
               num_characters=blocks.num_characters, first_token_bytes=len(first),
-              first_token_characters=count_characters(first), num_unknown=int(num_unknown))
+              first_token_characters=count_characters(first), num_unknown=int(num_unknown),
+              first_unknown=_character(text, first_unknown, config.on_invalid) if num_unknown else '')
+
+
+def _character(text, i, on_invalid):
+  """The character at place `i` of a text that a char tokenizer has read."""
+  for part in tokenizers.decode_blocks(text.blocks(), on_invalid):
+    if i < len(part):
+      return part[i]
+    i -= len(part)
+  raise AssertionError(i)
 
 
 def _first_token(piece, head):

@@ -102,5 +102,12 @@ def test_evaluation_depends_neither_on_rows_nor_on_chunks():
   assert evaluate(one, 32, 64) == pytest.approx(unbroken, abs=1e-3)
 
 
+def test_evaluating_needs_no_optimizer():
+  one = make()
+  other = learner.Learner(one.model, strategy=one.strategy)
+  assert evaluate(other, 4, 50) == evaluate(one, 4, 50)
+  assert not hasattr(other, 'optimizer')
+
+
 def test_two_replicas_evaluate_the_same():
   assert evaluate(make('mirrored'), 4, 50) == pytest.approx(evaluate(make(), 4, 50), abs=1e-6)

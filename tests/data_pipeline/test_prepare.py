@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 
 from charlm.config import DataConfig, UserError
+from data_pipeline import corpus, tokenizers
 from data_pipeline import prepare as prepare_module
-from data_pipeline import tokenizers
 from data_pipeline.corpus import open_corpus
 from data_pipeline.prepare import prepare
 
@@ -53,7 +53,7 @@ def test_token_files_hold_the_text_and_its_counts(config, kind, start):
     assert file.first_token_bytes == len(tokenizer.decode(ids[:1]))
     rest = text[file.first_token_bytes:]
     assert file.first_token_characters == len(text.decode()) - prepare_module.count_characters(rest)
-    assert file.num_unknown == 0
+    assert (file.num_unknown, file.first_unknown) == (0, '')
     assert os.path.getsize(file.path) == file.num_tokens * ids.itemsize
 
 
@@ -158,12 +158,29 @@ def test_entry_of_another_process_is_kept(config, monkeypatch):
   assert os.stat(files['train'].path).st_ino == inode
 
 
+def test_content_is_of_the_text_alone(config, monkeypatch):
+  """It says what a run was trained on, so another form of the cache or another tokenizer must not change it."""
+  first = prepare(config())[1]['train']
+  monkeypatch.setattr(prepare_module, 'FORMAT', prepare_module.FORMAT + 1)
+  for again in (prepare(config())[1]['train'], prepare(config('char'))[1]['valid']):
+    assert again.path != first.path and again.content == first.content
+  assert prepare(config(text=TEXT + b'.'))[1]['train'].content != first.content
+
+
+def test_the_first_unknown_character_is_found_in_any_block(config, monkeypatch):
+  monkeypatch.setattr(corpus, 'BLOCK', 5)
+  tokenizer = tokenizers.CharTokenizer('aä')
+  _, files = prepare(config(text='aäaäaaaäaa世äß世'.encode(), valid_fraction=0.0, test_fraction=0.0), tokenizer)
+  assert (files['train'].num_unknown, files['train'].first_unknown) == (3, '世')
+
+
 def test_unknown_characters_are_counted(config):
   tokenizer = tokenizers.train_tokenizer('char', [b'The fox, the dog and the cat.\r\n'])
   _, files = prepare(config('byte', 'äa世T'.encode(), valid_fraction=0.0, test_fraction=0.0), tokenizer)
   file = files['train']
   assert file.read().tolist() == tokenizer.encode('äa世T').tolist()
   assert (file.num_unknown, file.num_tokens, file.first_token_bytes, file.first_token_characters) == (2, 4, 2, 1)
+  assert file.first_unknown == 'ä'
 
 
 @pytest.mark.parametrize('kind', ['char', 'sentencepiece'])
