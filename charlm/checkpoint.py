@@ -7,6 +7,7 @@ A file is a NumPy archive: `model/...` and `optimizer/...` by variable, `carry/.
 the rest (step, place in the text, early stopping, best so far, what tokenizer and text it belongs to), and
 `digest`, a SHA-256 of all of them, so that damage is noticed.
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -21,7 +22,7 @@ KEEP = 2
 
 
 def write(path, arrays, state):
-  """Writes a checkpoint under a temporary name, then renames it. Raises RunError where it cannot."""
+  """Writes a checkpoint under a temporary name, then renames it. Raises RunError; the last good one stays."""
   path = pathlib.Path(path)
   temporary = path.with_name(f'.{path.name}.tmp')
   try:
@@ -34,8 +35,12 @@ def write(path, arrays, state):
       os.fsync(file.fileno())
     os.replace(temporary, path)
   except OSError as error:
-    temporary.unlink(missing_ok=True)
-    raise RunError(f'{path}: the checkpoint could not be saved ({error.strerror or error})') from error
+    with contextlib.suppress(OSError):
+      temporary.unlink()
+    last = saved(path.parent.parent)
+    raise RunError(f'{path}: the checkpoint could not be saved ({error.strerror or error}). '
+                   f'{f"The last good one is {last[0]}" if last else "There is none yet"}. '
+                   'Make room, then run the same command again') from error
 
 
 def _digest(arrays, state):
@@ -72,12 +77,7 @@ def save(workdir, step, arrays, state):
   """Adds a checkpoint and removes the oldest. Raises RunError; the last good ones stay."""
   for torn in pathlib.Path(workdir, 'checkpoints').glob('.*.tmp'):  # left by a kill
     torn.unlink()
-  try:
-    write(pathlib.Path(workdir, 'checkpoints', f'step-{step:08d}.npz'), arrays, state)
-  except RunError as error:
-    last = saved(workdir)
-    kept = f'The last good one is {last[0]}' if last else 'There is none yet'
-    raise RunError(f'{error}. {kept}. Make room, then run the same command again') from error
+  write(pathlib.Path(workdir, 'checkpoints', f'step-{step:08d}.npz'), arrays, state)
   for path in saved(workdir):  # newer ones are damaged: the run went back beyond them
     if int(path.stem.partition('-')[2]) > step:
       path.unlink()

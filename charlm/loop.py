@@ -1,8 +1,6 @@
 """The training loop: when to train, report, evaluate, sample, save and stop."""
 import contextlib
-import fcntl
 import math
-import os
 import signal
 import sys
 import time
@@ -125,7 +123,7 @@ class Trainer:
     Ctrl-C or SIGTERM, once all is saved.
     """
     try:
-      with _locked(self.workdir), record.Record(self.workdir, self.state['step']) as self.record:
+      with record.Record(self.workdir, self.state['step']) as self.record:
         if not self.state['finished']:
           with self._signals(), self._bar() as bar:
             self._train(bar)
@@ -262,19 +260,6 @@ class Trainer:
     finally:
       for number, handler in before.items():
         signal.signal(number, handler)
-
-
-@contextlib.contextmanager
-def _locked(workdir):
-  """Keeps a second run out of a workdir; the lock goes with the process."""
-  folder = os.open(workdir, os.O_RDONLY)
-  try:
-    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    yield
-  except BlockingIOError:
-    raise UserError(f'--workdir={workdir}: another charlm-train is at work there; expected one of its own') from None
-  finally:
-    os.close(folder)
 
 
 def _words(line):

@@ -58,7 +58,7 @@ class Interval:
 
 
 class Record:
-  """Writes the record of a run in `workdir`, from `step` on: later lines, of steps done again, are dropped."""
+  """Writes the record of a run in `workdir`, from `step` on; what is there of later steps, now done again, goes."""
 
   def __init__(self, workdir, step):
     self.workdir = pathlib.Path(workdir)
@@ -68,6 +68,9 @@ class Record:
     temporary.write_text(''.join(json.dumps(line) + '\n' for line in lines))
     os.replace(temporary, self.path)
     self._file = open(self.path, 'a')  # noqa: SIM115, closed by __exit__
+    for path in (self.workdir / 'samples').glob('step-*.txt'):
+      if int(path.stem.partition('-')[2]) > step:
+        path.unlink()
     events = self.workdir / 'tensorboard'
     shutil.rmtree(events, ignore_errors=True)
     self._events = tf.summary.create_file_writer(str(events))

@@ -28,9 +28,10 @@ def main(given):
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
-  if not begun:  # nothing is written before all is known to fit together
-    workdir.save_config(folder, config, tokenizer)
-  trainer.run()
+  with workdir.locked(folder):  # nothing is written before all is known to fit together
+    if not begun:
+      workdir.save_config(folder, config, tokenizer)
+    trainer.run()
   print(workdir.summary(folder, trainer.state))
 
 

@@ -1,5 +1,7 @@
 """What is in a workdir, opened: configuration, tokenizer and weights."""
+import contextlib
 import dataclasses
+import fcntl
 import os
 import pathlib
 import sys
@@ -21,13 +23,16 @@ class Opened(NamedTuple):
 
 
 def choose_config(workdir, given):
-  """The configuration of a run: the saved one where the workdir has one, else the given flags over the defaults.
+  """The configuration of a run: the saved one where the workdir has a checkpoint, else the given flags over defaults.
 
-  Raises UserError where flags are given that differ from the saved ones.
+  Before the first checkpoint nothing is lost with other flags; the saved ones count where none are given.
+
+  Raises UserError where flags are given that differ from those of a checkpoint.
   """
   chosen = {k: v for k, v in given.items() if k not in ('workdir', 'preset')}
   groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
-  if not begun(workdir):
+  alone = chosen.keys() <= set(PLACES) and _config_path(workdir).exists()
+  if not begun(workdir) and not alone:
     return Config(**{name: group(**{k: v for k, v in chosen.items() if k in group.__dataclass_fields__})
                      for name, group in groups.items()})
   saved = read_config(workdir)
@@ -41,27 +46,54 @@ def choose_config(workdir, given):
 
 
 def begun(workdir):
-  """Whether a run was started in this folder."""
-  return pathlib.Path(workdir, 'config.json').exists()
+  """Whether a run has saved weights in this folder."""
+  return bool(checkpoint.saved(workdir)) or checkpoint.best_path(workdir).exists()
+
+
+def _config_path(workdir):
+  return pathlib.Path(workdir, 'config.json')
+
+
+@contextlib.contextmanager
+def locked(workdir):
+  """Makes the folder and keeps other runs out of it; the lock goes with the process."""
+  try:
+    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+    folder = os.open(workdir, os.O_RDONLY)
+  except OSError as error:
+    raise _unwritable(workdir, error) from error
+  try:
+    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except BlockingIOError:
+    os.close(folder)
+    raise UserError(f'--workdir={workdir}: another charlm-train is at work there; expected one of its own') from None
+  try:
+    yield
+  finally:
+    os.close(folder)
 
 
 def save_config(workdir, config, tokenizer):
-  """Makes the workdir with tokenizer and configuration; the configuration comes last and whole."""
-  folder = pathlib.Path(workdir)
+  """Writes tokenizer and configuration of a new run into the workdir; the configuration comes last and whole."""
+  if begun(workdir):
+    raise UserError(f'--workdir={workdir}: another charlm-train has trained there meanwhile; expected one of its own')
+  path = _config_path(workdir)
   try:
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(folder)
-    temporary = folder / '.config.json.tmp'
+    tokenizer.save(workdir)
+    temporary = path.with_name('.config.json.tmp')
     temporary.write_text(config.to_json())
-    os.replace(temporary, folder / 'config.json')
+    os.replace(temporary, path)
   except OSError as error:
-    raise UserError(f'--workdir={workdir}: cannot be written ({error.strerror})') from error
+    raise _unwritable(workdir, error) from error
+
+
+def _unwritable(workdir, error):
+  return UserError(f'--workdir={workdir}: cannot be written ({error.strerror})')
 
 
 def identity(tokenizer, files):
-  """What a checkpoint belongs to: {name: value}. `files` is {split: TokenFile}, in a folder named by their content."""
-  return {'vocab_size': tokenizer.vocab_size, 'tokenizer': tokenizer.fingerprint,
-          'text': pathlib.Path(files['train'].path).parent.name}
+  """What a checkpoint belongs to: {name: value}. `files` is {split: TokenFile}."""
+  return {'vocab_size': tokenizer.vocab_size, 'tokenizer': tokenizer.fingerprint, 'text': files['train'].content}
 
 
 def summary(workdir, state):

@@ -14,6 +14,7 @@ import pytest
 
 from charlm import checkpoint, evaluate, loop, train
 from charlm.config import Config, DataConfig, EvaluateConfig, RunError, TrainConfig, UserError
+from charlm.workdir import choose_config, save_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
@@ -96,6 +97,20 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_pat
   assert_same_run(finished, workdir)
 
 
+def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path):
+  """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18."""
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  train.run(flags(corpus, whole, *CURRICULUM))
+  process = start(corpus, parts, *CURRICULUM)
+  while process.poll() is None and not (parts / 'checkpoints' / 'step-00000018.npz').exists():
+    time.sleep(0.002)
+  process.kill()
+  process.communicate()
+  assert process.returncode == -signal.SIGKILL and last(parts)[1]['step'] < 40
+  train.run(flags(corpus, parts, *CURRICULUM))
+  assert_same_run(whole, parts)
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(corpus, finished, tmp_path):
   workdir = tmp_path / 'run'
   process = start(corpus, workdir, '--steps=100000', '--eval_every=0', '--sample_every=0', '--save_every=0')
@@ -173,6 +188,16 @@ def test_two_virtual_devices_train_and_resume(corpus, tmp_path):
   assert_same_run(whole, parts)
 
 
+def test_two_replicas_measure_and_keep_what_one_does(corpus, finished, tmp_path):
+  train.run(flags(corpus, tmp_path / 'run', '--strategy=mirrored'))
+  for one, two in zip(metrics(finished), metrics(tmp_path / 'run'), strict=True):
+    assert one == pytest.approx(two, rel=1e-3)
+  (one, first), (two, second) = (checkpoint.read(checkpoint.best_path(w)) for w in (finished, tmp_path / 'run'))
+  assert first['best_step'] == second['best_step']
+  for name in one:
+    np.testing.assert_allclose(one[name], two[name], atol=1e-3, err_msg=name)
+
+
 def test_a_curriculum_and_char_tokens(corpus, tmp_path):
   train.run(flags(corpus, tmp_path / 'run', *CURRICULUM, '--tokenizer=char', '--steps=10', '--report_every=5'))
   tokens = [line['tokens'] for line in metrics(tmp_path / 'run')]
@@ -196,23 +221,26 @@ def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path, capsys):
     assert all(np.isfinite(a).all() for a in checkpoint.read(path)[0].values())
 
 
-def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, monkeypatch):
-  def full(*args, **kwargs):
-    raise OSError(28, 'No space left on device')
-
-  savez, calls = np.savez, []
+@pytest.mark.parametrize('full_at', ['step-00000018.npz', 'best.npz'])
+def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, monkeypatch, full_at):
+  folder, savez, evaluate_every = tmp_path / 'run' / 'checkpoints', np.savez, {'best.npz': 20}.get(full_at, 0)
 
   def fills_up(file, **arrays):
-    calls.append(1)
-    return (savez if len(calls) <= 2 else full)(file, **arrays)
+    if full_at in file.name:
+      file.write(b'half of it')
+      raise OSError(28, 'No space left on device')
+    savez(file, **arrays)
 
   monkeypatch.setattr(np, 'savez', fills_up)
   with pytest.raises(SystemExit) as exit_:
-    train.run(flags(corpus, tmp_path / 'run', '--eval_every=0', '--sample_every=0'))
+    train.run(flags(corpus, tmp_path / 'run', f'--eval_every={evaluate_every}', '--sample_every=0'))
   assert exit_.value.code == 1
-  assert 'No space left on device' in capsys.readouterr().err.splitlines()[-1]
-  assert [p.name for p in sorted((tmp_path / 'run' / 'checkpoints').iterdir())] == [
-      'step-00000006.npz', 'step-00000012.npz']
+  line, kept = capsys.readouterr().err.splitlines()[-1], ['step-00000006.npz', 'step-00000012.npz']
+  if evaluate_every:
+    kept = ['step-00000012.npz', 'step-00000018.npz']
+  for words in (f'{folder / full_at}: the checkpoint could not', 'No space left', f'good one is {folder / kept[-1]}.'):
+    assert words in line
+  assert sorted(p.name for p in folder.iterdir()) == kept
 
 
 def test_weights_that_are_not_finite_are_never_kept(corpus, tmp_path, capsys):
@@ -224,7 +252,7 @@ def test_weights_that_are_not_finite_are_never_kept(corpus, tmp_path, capsys):
   assert not (tmp_path / 'run' / 'checkpoints').exists()
 
 
-def test_a_full_disk_under_the_record_is_one_line(corpus, tmp_path):
+def test_a_full_disk_under_the_record_is_one_line(corpus, finished, tmp_path):
   command = [sys.executable, '-m', 'charlm.train', *flags(corpus, tmp_path / 'run', '--report_every=1')[1:]]
   run = subprocess.run(['bash', '-c', 'trap "" XFSZ; ulimit -f 2; exec "$@"', 'bash', *command], cwd=ROOT, text=True,
                        capture_output=True)
@@ -255,6 +283,40 @@ def test_bad_input_gets_one_line_and_leaves_nothing(corpus, tmp_path, capsys, ar
   assert not (tmp_path / 'run').exists()
 
 
+def invalid(folder):
+  (folder / 'a').write_bytes(b'a' * 300)
+  (folder / 'b').write_bytes(b'b' * 100 + b'\xff' + b'b' * 2000)
+
+
+@pytest.mark.parametrize('fill,arguments,words', [
+    (invalid, ['--tokenizer=char'], ['{corpus}/b:', '0xff', 'offset 100', '--on_invalid=replace']),
+    (lambda folder: None, [], ['--corpus={corpus}:', 'no text in it']),
+    (lambda folder: (folder / 'empty').touch(), ['--corpus={corpus}/empty'], ['--corpus={corpus}/empty:', '0 bytes']),
+    (lambda folder: None, ['--corpus=tfds:no_such_set', '--data_dir={corpus}'], ['tfds:no_such_set', 'the name of']),
+], ids=['invalid', 'empty folder', 'empty file', 'unknown data set'])
+def test_a_corpus_that_will_not_do_gets_one_line_and_leaves_nothing(tmp_path, capsys, fill, arguments, words):
+  corpus = tmp_path / 'corpus'
+  corpus.mkdir()
+  fill(corpus)
+  with pytest.raises(SystemExit) as exit_:
+    train.run(flags(corpus, tmp_path / 'run', *(a.format(corpus=corpus) for a in arguments)))
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word.format(corpus=corpus) in errors[0] for word in words), errors
+  assert not (tmp_path / 'run').exists()
+
+
+def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
+  train.run(flags(corpus, tmp_path / 'run', '--tokenizer=char', '--steps=2', '--sample_every=0', '--eval_every=0'))
+  other = tmp_path / 'other.txt'
+  other.write_text('It was λ the ß worst λ of times.')
+  capsys.readouterr()
+  evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', f'--corpus={other}'])
+  out, err = capsys.readouterr()
+  assert err == f"warning: --corpus={other}: 3 of 32 characters are unknown to this model, first 'λ'\n"
+  assert json.loads(out)['tokens'] == 31
+
+
 def test_patience_with_a_data_set_that_has_nothing_to_wait_for(tmp_path):
   config = Config(data=DataConfig(corpus='tfds:x', valid_fraction=0.0), train=TrainConfig(patience=2))
   with pytest.raises(UserError, match=r'--patience=2: --corpus=tfds:x has no validation split.*--valid_fraction'):
@@ -275,6 +337,35 @@ def test_other_flags_are_named(corpus, finished, capsys):
   assert exit_.value.code == 2
   error = capsys.readouterr().err
   assert '--units=13 (was 12)' in error and '--seed=4 (was 0)' in error and 'layers' not in error
+
+
+def test_a_run_that_died_before_its_first_checkpoint_blocks_nothing(corpus, tmp_path, monkeypatch, capsys):
+  def die(self):
+    raise RunError('died')
+
+  workdir = tmp_path / 'run'
+  with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    patch.setattr(loop.Trainer, 'run', die)
+    train.run(flags(corpus, workdir, '--tokenizer=char', '--units=13'))
+  (workdir / 'samples').mkdir()
+  (workdir / 'samples' / 'step-00000099.txt').write_text('of the run that died')
+  died = (workdir / 'config.json').read_text()
+  few = ['--steps=2', '--eval_every=0', '--sample_every=0']
+  train.run(flags(corpus, workdir, *few))
+  assert json.loads((workdir / 'config.json').read_text())['model']['units'] == 12
+  assert json.loads((workdir / 'tokenizer.json').read_text())['kind'] == 'byte'
+  assert not list((workdir / 'samples').iterdir())
+  shutil.rmtree(workdir / 'checkpoints')
+  (workdir / 'config.json').write_text(died)
+  config = choose_config(workdir, {'workdir': str(workdir)})  # alone, it takes up what the run was started with
+  assert (config.model.units, config.data.tokenizer) == (13, 'char')
+
+
+def test_a_run_that_began_meanwhile_is_not_written_over(finished):
+  before = (finished / 'config.json').read_text()
+  with pytest.raises(UserError, match='meanwhile'):
+    save_config(finished, Config(), None)
+  assert (finished / 'config.json').read_text() == before
 
 
 def test_a_text_that_has_changed_is_refused(finished, tmp_path, capsys):
