@@ -81,25 +81,35 @@ class DataConfig(Checked):
   corpus: str = field('pydoc', 'Text to learn: pydoc (the language reference that Python carries), stdlib (the '
                       'sources of the standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), or '
                       'tfds:NAME[/CONFIG] for TensorFlow Datasets.')
-  data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty.')
-  text_feature: str = field('', 'The feature that holds the text of a tfds: corpus; found by itself when empty.')
+  data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty. Set it where '
+                        'that disk is too small, or the data lie elsewhere.')
+  text_feature: str = field('', 'The feature that holds the text of a tfds: corpus; found by itself when empty. Needed '
+                            'where there are several.')
   valid_fraction: float = field(0.1, 'Share of the text, cut from the end (before the test share), that '
-                                'measures progress and picks the best weights.', minimum=0.0, below=1.0)
-  test_fraction: float = field(0.0, 'Share of the text, cut from the very end, for a last look by '
-                               'evaluate --split=test.', minimum=0.0, below=1.0)
-  tokenizer: str = field('byte', 'byte reads anything; char has one token per Unicode character of the training '
-                         'text; sentencepiece learns --vocab_size pieces (to export it needs the [text] extra).',
+                                'measures progress and picks the best weights. 0 trains on all, and keeps the last '
+                                'weights.', minimum=0.0, below=1.0)
+  test_fraction: float = field(0.0, 'Share of the text, cut from the very end, for a last look by evaluate '
+                               '--split=test. Use it where the validation loss has guided many choices.',
+                               minimum=0.0, below=1.0)
+  tokenizer: str = field('byte', 'byte reads anything; char has one token per Unicode character of the training text, '
+                         'which suits scripts beyond ASCII; sentencepiece learns --vocab_size pieces, for much text '
+                         '(to export such a model, install charlm with [text]).',
                          choices=['byte', 'char', 'sentencepiece'])
-  vocab_size: int = field(1000, 'Pieces that the sentencepiece tokenizer learns. byte and char need none.',
+  vocab_size: int = field(1000, 'Pieces that the sentencepiece tokenizer learns. More of them make fewer tokens of '
+                            'the same text, each seen less often.',
                           minimum=1)
-  on_invalid: str = field('error', 'What to do with bytes that are not UTF-8 under char and sentencepiece: '
-                          'stop and name the place, or replace them with U+FFFD.', choices=['error', 'replace'])
-  cache_dir: str = field('', 'Where tokens are kept between runs; ~/.cache/charlm when empty.')
+  on_invalid: str = field('error', 'What to do with bytes that are not UTF-8 under char and sentencepiece: stop and '
+                          'name the place, or replace them with U+FFFD where a few of them do not matter.',
+                          choices=['error', 'replace'])
+  cache_dir: str = field('', 'Where tokens are kept between runs; ~/.cache/charlm when empty. Set it where the home '
+                         'folder is small or slow: a text takes one to two bytes per token.')
   batch_size: int = field(16, 'Rows: parallel streams of text in one step. More rows, more tokens per second; '
                           'fewer rows, more steps per pass.', minimum=1)
-  chunk_length: int = field(100, 'Tokens that one step sees in each row, and that gradients reach back.', minimum=1)
-  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share: gradients reach further back for more '
-                             'work. The state still follows the text once.', minimum=0)
+  chunk_length: int = field(100, 'Tokens that one step sees in each row, and that gradients reach back. Longer '
+                            'ones learn longer ties, in fewer steps per pass.', minimum=1)
+  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share: gradients reach further back for more work, '
+                             'as where what matters lies about one chunk back. The state still follows the text once.',
+                             minimum=0)
   chunk_curriculum: str = field('', 'Chunk lengths to train on in turn, each for an equal share of the run, '
                                 'such as 50,100,200; --chunk_length when empty. Short chunks first learn faster.')
 
@@ -128,19 +138,21 @@ class DataConfig(Checked):
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Checked):
   """The network."""
-  embedding_size: int = field(128, 'Numbers that stand for one token.', minimum=1)
+  embedding_size: int = field(128, 'Numbers that stand for one token. Raise it with the vocabulary.', minimum=1)
   input_layers: int = field(1, 'Feed-forward layers between the embedding and the first recurrent layer. They '
                             'cost almost nothing: each token of the vocabulary goes through once per step.',
                             minimum=0)
-  input_units: int = field(256, 'Units of a feed-forward input layer.', minimum=1)
+  input_units: int = field(256, 'Units of a feed-forward input layer. As many as --units is a good start.', minimum=1)
   layers: int = field(2, 'Recurrent layers. Their outputs are summed. Two or three are best for most text.',
                       minimum=1)
   units: int = field(256, 'Units of a recurrent layer: the memory of the model. Work grows with its square.',
                      minimum=2)
-  initial_state: str = field('learned', 'State where text begins: learned with the weights, or zeros.',
-                             choices=['learned', 'zeros'])
-  reset_bias: float = field(-1.0, 'First bias of the reset gate; below 0 the candidate forgets by default.')
-  update_bias: float = field(-1.0, 'First bias of the update gate; below 0 the state is kept by default.')
+  initial_state: str = field('learned', 'State where text begins: learned with the weights, which helps where many '
+                             'texts begin or prompts are short, or zeros.', choices=['learned', 'zeros'])
+  reset_bias: float = field(-1.0, 'First bias of the reset gate; below 0 the candidate forgets by default. 0 is '
+                            'the usual choice elsewhere, to compare with.')
+  update_bias: float = field(-1.0, 'First bias of the update gate; below 0 the state is kept by default. Lower it '
+                             'where the text has ties over hundreds of tokens.')
   dropout: float = field(0.0, 'Share of the outputs of each recurrent layer that is dropped on the way up in '
                          'training. Use it when the validation loss rises while the training loss falls.',
                          minimum=0.0, below=1.0)
@@ -153,30 +165,43 @@ class ModelConfig(Checked):
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Checked):
   """Training."""
-  optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ...')
-  learning_rate: float = field(0.003, 'Highest learning rate.', above=0.0)
-  warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0.', minimum=0)
+  optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ... Others than '
+                         'adam need a --learning_rate of their own.')
+  learning_rate: float = field(0.003, 'Highest learning rate. Lower it where the loss jumps up or is not finite; '
+                               'raise it where a short run learns too slowly.', above=0.0)
+  warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '
+                            'the loss jump.', minimum=0)
   schedule: str = field('cosine', 'Learning rate over the run after warm-up: constant, or cosine down to '
-                        '--final_fraction.', choices=['constant', 'cosine'])
-  final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of the cosine.',
+                        '--final_fraction, which ends lower. constant suits runs of unknown length.',
+                        choices=['constant', 'cosine'])
+  final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of the cosine. Raise it '
+                                'for a run that shall not settle yet.',
                                 minimum=0.0, maximum=1.0)
   clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
                            'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0)
-  steps: int = field(0, 'Stop after this many steps; 0 sets no such limit.', minimum=0)
-  epochs: float = field(0.0, 'Stop after this many passes over the training text; 0 sets no such limit.',
+  steps: int = field(0, 'Stop after this many steps; 0 sets no such limit. For runs to compare with each other.',
+                     minimum=0)
+  epochs: float = field(0.0, 'Stop after this many passes over the training text; 0 sets no such limit. For a budget '
+                        'that fits texts of any length.',
                         minimum=0.0)
-  max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation '
-                             'included; 0 sets no such limit. With no limit at all, 10 epochs.', minimum=0.0)
-  patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; '
-                        '0 never does.', minimum=0)
-  report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is at the end only.', minimum=0)
-  eval_every: int = field(500, 'Steps between evaluations of the validation split; 0 is at the end only.', minimum=0)
-  save_every: int = field(500, 'Steps between checkpoints; 0 is at the end (and on Ctrl-C) only.', minimum=0)
-  sample_every: int = field(1000, 'Steps between samples of text, printed and kept in samples/; 0 is never.',
-                            minimum=0)
+  max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation included; 0 '
+                             'sets no such limit. For when you want to be done. With no limit at all, 10 epochs.',
+                             minimum=0.0)
+  patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; 0 never '
+                        'does. Use it with a generous limit, to stop before the model learns by heart.', minimum=0)
+  report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is at the end only. Lower it to see where '
+                            'a loss goes wrong.', minimum=0)
+  eval_every: int = field(500, 'Steps between evaluations of the validation split; 0 is at the end only. Lower it '
+                          'for short runs: the best weights are those of an evaluation.', minimum=0)
+  save_every: int = field(500, 'Steps between checkpoints; 0 is at the end (and on Ctrl-C) only. A kill loses the '
+                          'steps since the last.', minimum=0)
+  sample_every: int = field(1000, 'Steps between samples of text, printed and kept in samples/; 0 is never, for runs '
+                            'that nobody watches.', minimum=0)
   strategy: str = field('default', 'default trains on one device (the first GPU if there is one), mirrored on '
-                        'all GPUs, or on all logical CPU devices, of this machine.', choices=['default', 'mirrored'])
-  seed: int = field(0, 'Everything random follows from it.', minimum=0, maximum=2**31 - 1)
+                        'all GPUs, or on all logical CPU devices, of this machine. Use it where there are several.',
+                         choices=['default', 'mirrored'])
+  seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
+                    minimum=0, maximum=2**31 - 1)
 
   def check(self):
     if self.patience and not self.eval_every:
@@ -218,9 +243,10 @@ class Config:
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Checked):
   """Where the model goes, and a recipe to start from."""
-  workdir: str = field('', 'Folder for the model and everything about it. A folder with a checkpoint is gone on '
-                       'from; flags left out then keep their values.')
-  preset: str = field('', 'A named recipe that comes with charlm, such as demo; flags beside it win.')
+  workdir: str = field('', 'Folder for the model and everything about it. A run that has saved a checkpoint there '
+                       'goes on; flags left out then keep their values.')
+  preset: str = field('', 'A named recipe that comes with charlm, such as demo; flags beside it win. A place to start '
+                      'from.')
 
   def check(self):
     if not self.workdir:
@@ -245,7 +271,7 @@ class SampleConfig(Checked):
   """What to write."""
   workdir: str = field('', 'Folder of the trained model.')
   prompt: str = field('', 'Text to go on from; the model starts afresh when empty.')
-  prompt_file: str = field('', 'A file that holds the text to go on from.')
+  prompt_file: str = field('', 'A file that holds the text to go on from, for prompts of several lines.')
   length: int = field(500, 'Tokens to write.', minimum=1)
   temperature: float = field(0.8, '1 samples as the model believes, lower is more careful, 0 always takes the most '
                              'likely token.', minimum=0.0)

@@ -246,7 +246,7 @@ class SentencePieceTokenizer(Tokenizer):
     try:
       import tensorflow_text
     except ImportError as error:
-      raise UserError('--tokenizer=sentencepiece: expected tensorflow-text to be installed; '
+      raise UserError('--tokenizer=sentencepiece: expected tensorflow-text to be installed, to export it; '
                       "pip install 'charlm[text]'") from error
     import tensorflow as tf
     with tf.init_scope():
@@ -270,7 +270,7 @@ def _sentencepiece():
     import sentencepiece
   except ImportError as error:
     raise UserError('--tokenizer=sentencepiece: expected sentencepiece to be installed; '
-                    "pip install 'charlm[text]'") from error
+                    'pip install sentencepiece') from error
   return sentencepiece
 
 
