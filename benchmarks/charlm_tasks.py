@@ -1,0 +1,114 @@
+"""The tasks of charlm, served to run.py; see alternation.py. They go through what the commands go through."""
+import itertools
+import pathlib
+import tempfile
+
+import numpy as np
+import tensorflow as tf
+
+from benchmarks import alternation
+from charlm import config, evaluation, learner, model, sampling
+from charlm.sample import SHOW_EVERY
+from data_pipeline import corpus, prepare, streams
+
+TEXT_TOKENS = 1_003_854  # nine tenths of Tiny Shakespeare
+FOLDER = tempfile.TemporaryDirectory()
+NAMES = (f'{FOLDER.name}/{i}' for i in itertools.count())
+
+
+def token_file(num_tokens, vocab_size):
+  """Random tokens, as bytes: the work does not depend on them."""
+  path = next(NAMES)
+  np.random.default_rng(0).integers(0, vocab_size, num_tokens, np.uint8).tofile(path)
+  data = config.DataConfig(corpus=path, valid_fraction=0.0, cache_dir=next(NAMES))
+  return prepare.prepare(data, progress=False)[1]['train']
+
+
+def make_model(vocab_size, options):
+  return model.LanguageModel(config.ModelConfig(**options), vocab_size)
+
+
+def make_learner(vocab_size, batch_size, chunk_length, options):
+  return learner.Learner(make_model(vocab_size, options), config.TrainConfig(), batch_size=batch_size,
+                         strategy=learner.make_strategy('default'), longest=chunk_length)
+
+
+def chunks(vocab_size, batch_size, chunk_length):
+  file = token_file(TEXT_TOKENS, vocab_size)
+  rows = streams.training_rows(file.num_tokens, batch_size)
+  return iter(streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows,
+                                      length=chunk_length, stride=chunk_length))
+
+
+def train(*, vocab_size, batch_size, chunk_length, steps, **options):
+  """Input pipeline, forward, gradient, clipping, Adam; the state is carried from chunk to chunk."""
+  one = make_learner(vocab_size, batch_size, chunk_length, options)
+  batches, carry = chunks(vocab_size, batch_size, chunk_length), one.initial_carry()
+
+  def run():
+    nonlocal carry
+    for _ in range(steps):
+      carry, metrics = one.step(next(batches), carry, 0.5)
+    assert np.isfinite(float(metrics['nats']))
+
+  return run, steps * batch_size * chunk_length
+
+
+def first_step(*, vocab_size, batch_size, chunk_length, **options):
+  """Tracing, compiling and running a step of a new learner, in steps."""
+  batch = next(chunks(vocab_size, batch_size, chunk_length))
+
+  def run():
+    one = make_learner(vocab_size, batch_size, chunk_length, options)
+    float(one.step(batch, one.initial_carry(), 0.5)[1]['nats'])
+
+  return run, 1
+
+
+def pipeline(*, vocab_size, batch_size, chunk_length, steps):
+  batches = chunks(vocab_size, batch_size, chunk_length)
+  return lambda: [next(batches) for _ in range(steps)], steps * batch_size * chunk_length
+
+
+def evaluate(*, vocab_size, tokens, **options):
+  """A whole split, read from its file."""
+  one = make_learner(vocab_size, 1, 1, options)
+  file = token_file(tokens, vocab_size)
+  return lambda: evaluation.evaluate_file(one, file), tokens
+
+
+def sample(*, vocab_size, rows, length, **options):
+  """Writes `length` tokens in each of `rows` texts, in calls of as many tokens as charlm-sample takes."""
+  writer = sampling.Writer(make_model(vocab_size, options), sampling.row_seeds(0, rows), temperature=0.8, top_k=0,
+                           top_p=1.0)
+  context = writer.read(np.zeros(1, np.int32))
+
+  def run():
+    nonlocal context
+    for _ in range(length // SHOW_EVERY):
+      _, context = writer.write(SHOW_EVERY, context)
+
+  return run, rows * (length // SHOW_EVERY) * SHOW_EVERY
+
+
+def tokenize(*, tokenizer, spec):
+  """A corpus of one file to files of tokens, nothing kept from before, in bytes."""
+  path = pathlib.Path(next(NAMES))
+  with path.open('wb') as file:
+    file.writelines(corpus.open_corpus(spec, valid_fraction=0.0)['train'].blocks())
+
+  def run():
+    prepare.prepare(config.DataConfig(corpus=str(path), tokenizer=tokenizer, cache_dir=next(NAMES)), progress=False)
+
+  return run, path.stat().st_size
+
+
+def product(size):
+  """One large matrix product, in floating point operations."""
+  a, b = tf.random.normal((size, size)), tf.random.normal((size, size))
+  return lambda: tf.matmul(a, b).numpy(), 2 * size**3
+
+
+if __name__ == '__main__':
+  alternation.serve({'train': train, 'first_step': first_step, 'pipeline': pipeline, 'evaluate': evaluate,
+                     'sample': sample, 'tokenize': tokenize, 'product': product})

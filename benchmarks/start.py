@@ -1,0 +1,40 @@
+"""Where the time to the first characters of charlm-sample goes, phase by phase, in a process of its own.
+
+    python -m benchmarks.start WORKDIR
+
+prints one JSON object, {phase: seconds}; run.py asks it several times.
+"""
+import json
+import os
+import sys
+import time
+
+os.environ.update(TF_CPP_MIN_LOG_LEVEL='3', TF_NUM_INTEROP_THREADS='1', TF_NUM_INTRAOP_THREADS='1')
+
+
+def main():
+  times = [time.perf_counter()]
+  from charlm import sample  # the flags are read, and mistakes told, before TensorFlow is imported
+  times.append(time.perf_counter())
+  import tensorflow  # noqa: F401
+  times.append(time.perf_counter())
+  from charlm import sampling, workdir
+  times.append(time.perf_counter())
+  opened = workdir.open_model(sys.argv[1])
+  times.append(time.perf_counter())
+  writer = sampling.Writer(opened.model, sampling.row_seeds(0, 1), temperature=0.8, top_k=0, top_p=1.0)
+  ids = sampling.encode_prompt(opened.tokenizer, b'')
+  times.append(time.perf_counter())
+  context = writer.read(ids)
+  times.append(time.perf_counter())
+  for _ in range(2):
+    _, context = writer.write(sample.SHOW_EVERY, context)
+    times.append(time.perf_counter())
+  phases = ('flags', 'import tensorflow', "charlm's other imports", 'read weights and make the model', 'table and step',
+            'trace and read the prompt', f'trace and write {sample.SHOW_EVERY} tokens',
+            f'write {sample.SHOW_EVERY} more tokens')
+  print(json.dumps({p: b - a for p, a, b in zip(phases, times[:-1], times[1:], strict=True)}))
+
+
+if __name__ == '__main__':
+  main()
