@@ -157,6 +157,12 @@ class ModelConfig(Checked):
                          'training. Use it when the validation loss rises while the training loss falls.',
                          minimum=0.0, below=1.0)
 
+  @property
+  def least_weights(self):
+    """Numbers in the largest weights, whatever the vocabulary: a lower bound that costs nothing to know."""
+    entry = self.embedding_size * self.input_units + self.input_units**2 * (self.input_layers - 1)
+    return (entry if self.input_layers else 0) + 3 * self.units**2 * (2 * self.layers - 1)
+
   def check(self):
     if not self.input_layers:
       self.refuse('input_units', beside='--input_layers=0')

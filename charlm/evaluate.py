@@ -27,6 +27,8 @@ def main(given):
   split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')
   _, files = prepare.prepare(data, opened.tokenizer)
   file = files.get('train' if split == 'all' else split)
+  if split == 'all' and file.num_tokens < 2:
+    raise UserError(f'--corpus={data.corpus}: expected at least 2 tokens to evaluate, found {file.num_tokens}')
   if file is None or file.num_tokens < 2:
     raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
                     f'{", ".join(files)}')

@@ -16,7 +16,7 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
   Args:
     learner: with the weights to judge.
     file: a TokenFile of at least 2 tokens.
-    batch_size: rows; 0 chooses.
+    batch_size: rows, of a chunk each at least; 0 chooses.
     length: tokens in a chunk.
     bar: (iterable, total) -> iterable, to show progress; None shows none.
 
@@ -24,6 +24,7 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
     {'nats': sum, 'tokens': count}.
   """
   batch_size = batch_size or streams.evaluation_batch_size(file.num_tokens)
+  batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
   batch_size = -(-batch_size // learner.replicas) * learner.replicas
   rows = streams.evaluation_rows(file.num_tokens, batch_size, length)
   tokens = streams.mapped(file.path, file.dtype, file.num_tokens)

@@ -1,6 +1,7 @@
 """The training loop: when to train, report, evaluate, sample, save and stop."""
 import contextlib
 import math
+import os
 import signal
 import sys
 import time
@@ -46,6 +47,12 @@ class Trainer:
     if config.data.batch_size % self.strategy.num_replicas_in_sync:
       raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the '
                       f'{self.strategy.num_replicas_in_sync} devices of --strategy={config.train.strategy}')
+    needed, memory = 16 * config.model.least_weights, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    if needed > memory:  # asking for it would get the process killed without a word
+      raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
+                      f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '
+                      f'model: weights, gradients and optimizer of this one take {needed / 2**30:,.0f} GiB and more, '
+                      f'the machine has {memory / 2**30:,.0f}')
     with self.strategy.scope():
       self.model = LanguageModel(config.model, identity['vocab_size'], config.train.seed)
     self.learner = Learner(self.model, config.train, strategy=self.strategy, batch_size=config.data.batch_size,
@@ -130,6 +137,9 @@ class Trainer:
         record.plot(self.workdir)
     except (OSError, tf.errors.OpError) as error:
       what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error).splitlines()[0]
+      if 'OOM' in what or 'out of memory' in what.lower():  # a full disk has the same class of error
+        raise RunError(f'step {self.state["step"] + 1} needs more memory than there is ({what}). Try a smaller '
+                       '--batch_size, --chunk_length or --units in another --workdir') from error
       good = f'of step {self.saved_step}' if self.saved_step else 'not made yet'
       raise RunError(f'--workdir={self.workdir} cannot be written ({what}). The last good checkpoint is {good}. '
                      'Mend this, then run the same command again') from error

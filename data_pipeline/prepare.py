@@ -208,4 +208,4 @@ class _Reading:
       name, offset = self._text.locate(error.offset)
       raise UserError(
           f'--corpus={self._config.corpus}: {name}: byte 0x{error.byte:02x} at offset {offset} is not UTF-8; '
-          'expected UTF-8 text, --tokenizer=byte or --on_invalid=replace') from error
+          'expected UTF-8 text, or a model trained with --tokenizer=byte or --on_invalid=replace') from error

@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from charlm import checkpoint, evaluate, loop, train
 from charlm.config import Config, DataConfig, EvaluateConfig, RunError, TrainConfig, UserError
@@ -243,6 +244,18 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, mo
   assert sorted(p.name for p in folder.iterdir()) == kept
 
 
+def test_too_little_memory_is_not_a_full_disk(corpus, tmp_path, capsys, monkeypatch):
+  def step(*args):
+    raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nand more')
+
+  monkeypatch.setattr(loop.Learner, 'step', step)
+  with pytest.raises(SystemExit) as exit_:
+    train.run(flags(corpus, tmp_path / 'run'))
+  assert exit_.value.code == 1
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert 'step 1 needs more memory' in line and '--batch_size' in line and 'cannot be written' not in line
+
+
 def test_weights_that_are_not_finite_are_never_kept(corpus, tmp_path, capsys):
   with pytest.raises(SystemExit) as exit_:  # the only update ruins them, after the only loss
     train.run(flags(corpus, tmp_path / 'run', '--steps=1', '--optimizer=sgd', '--learning_rate=3e38', '--clip_norm=0',
@@ -270,6 +283,8 @@ def test_a_full_disk_under_the_record_is_one_line(corpus, finished, tmp_path):
     (['--batch_size=3', '--strategy=mirrored'], ['--batch_size=3', '2']),
     (['--valid_fraction=0.6', '--test_fraction=0.4'], ['--valid_fraction=0.6', '--test_fraction=0.4']),
     (['--patience=3', '--valid_fraction=0'], ['--patience=3', '--valid_fraction=0']),
+    (['--units=1000000'], ['--units=1000000', 'GiB']),
+    (['--embedding_size=1000000000', '--input_units=1000'], ['--embedding_size=1000000000', 'GiB']),
     (['--valid_fraction=0.0001'], ['--valid_fraction=0.0001', 'at least 2', 'found 0']),
     (['--test_fraction=0.0005'], ['--test_fraction=0.0005', 'at least 2', 'found 1']),
     (['--chunk_curriculum=8,16'], ['--chunk_length=16', '--chunk_curriculum=8,16', 'its default, 100']),
@@ -395,7 +410,8 @@ def test_evaluate(finished, corpus, tmp_path, capsys):
   assert one['tokens'] == many['tokens']
   other = tmp_path / 'naïve.txt'
   other.write_text('naïve café ' * 40)
-  whole = report(f'--corpus={other}')
+  whole, thin = report(f'--corpus={other}'), report(f'--corpus={other}', '--batch_size=1000000000')
+  assert thin['nats_per_token'] == pytest.approx(whole['nats_per_token'], abs=1e-2)
   assert whole['split'] == 'all'
   assert (whole['bytes'], whole['characters']) == (13 * 40 - 1, 11 * 40 - 1)
   assert report('--weights=last')['step'] == 40
