@@ -9,7 +9,7 @@ INSTALLED := .venv/installed
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
 
-$(INSTALLED): setup.py
+$(INSTALLED): setup.py $(wildcard kernels/*)
 	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON): not found. Install Python 3.10 or later, or name it: make PYTHON=...' >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 10) or sys.exit(f"{sys.executable} is Python {sys.version.split()[0]}: expected 3.10 or later. Name another one: make PYTHON=...")'
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || { echo '$(PYTHON) has no venv module. On Debian and Ubuntu: apt install python3-venv' >&2; exit 1; }
@@ -38,5 +38,5 @@ test: $(INSTALLED)  ## lint, and every test
 	$(BIN)/python -m pytest -q -n 2
 
 clean:  ## remove .venv, the demo and what was built
-	rm -rf .venv demo build dist *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv demo build dist *.egg-info charlm/_kernels*.so .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -63,6 +63,9 @@ class Checked:
                         f"{default if default != '' else 'empty'}")
 
 
+MOST_DROPPED = 255 / 256  # shares of units are drawn in steps of 1/256
+
+
 def parse_lengths(text):
   """'50,100,200' -> (50, 100, 200)."""
   try:
@@ -155,7 +158,13 @@ class ModelConfig(Checked):
                              'where the text has ties over hundreds of tokens.')
   dropout: float = field(0.0, 'Share of the outputs of each recurrent layer that is dropped on the way up in '
                          'training. Use it when the validation loss rises while the training loss falls.',
-                         minimum=0.0, below=1.0)
+                         minimum=0.0, maximum=MOST_DROPPED)
+  recurrent_dropout: float = field(0.0, 'Share of the candidate states of each recurrent layer that is dropped in '
+                                   'training. As --dropout, for what the model remembers; both together are usual.',
+                                   minimum=0.0, maximum=MOST_DROPPED)
+  zoneout: float = field(0.0, 'Share of the units of each recurrent layer that keep their old value for a token in '
+                         'training. As --recurrent_dropout, and gradients reach further back.',
+                         minimum=0.0, maximum=MOST_DROPPED)
 
   @property
   def least_weights(self):
@@ -164,6 +173,10 @@ class ModelConfig(Checked):
     return (entry if self.input_layers else 0) + 3 * self.units**2 * (2 * self.layers - 1)
 
   def check(self):
+    for name in 'dropout', 'recurrent_dropout', 'zoneout':
+      rate = getattr(self, name)
+      if 0 < rate < 1 / 256:
+        raise UserError(f'--{name}={rate}: expected 0 or at least 1/256, the smallest share that is drawn')
     if not self.input_layers:
       self.refuse('input_units', beside='--input_layers=0')
 
@@ -206,6 +219,9 @@ class TrainConfig(Checked):
   strategy: str = field('default', 'default trains on one device (the first GPU if there is one), mirrored on '
                         'all GPUs, or on all logical CPU devices, of this machine. Use it where there are several.',
                          choices=['default', 'mirrored'])
+  recurrence: str = field('auto', 'What computes the recurrent layers: native kernels for CPUs, which are built at '
+                          'install where there is a C++ compiler, xla, which runs anywhere, or the faster of those '
+                          'that are there.', choices=['auto', 'xla', 'native'])
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
                     minimum=0, maximum=2**31 - 1)
 

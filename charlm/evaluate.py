@@ -19,7 +19,7 @@ def main(given):
   config = EvaluateConfig(**given)
   read_config(config.workdir)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm import evaluation
+    from charlm import allocator, evaluation
     from charlm.learner import Learner, make_strategy
     from data_pipeline import prepare
   opened = workdir.open_model(config.workdir, config.weights)
@@ -35,6 +35,7 @@ def main(given):
   if file.num_unknown:
     print(f'warning: --corpus={data.corpus}: {file.num_unknown:,} of {file.num_tokens:,} characters are unknown to '
           f'this model, first {file.first_unknown!r}', file=sys.stderr)
+  allocator.keep_freed()
   learner = Learner(opened.model, strategy=make_strategy('default'))
   sums = evaluation.evaluate_file(learner, file, batch_size=config.batch_size, length=config.chunk_length,
                                   bar=evaluation.progress_bar)

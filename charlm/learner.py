@@ -4,7 +4,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from charlm import losses, optimizer
+from charlm import losses, native, optimizer
 from charlm.config import TrainConfig
 
 
@@ -34,6 +34,7 @@ class Learner:
     self.model, self.config, self.strategy = model, config, strategy
     self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
     self.replicas = strategy.num_replicas_in_sync
+    self.native_kernels = native.chosen(config.recurrence if config else 'auto')
     if config:
       with strategy.scope():
         self.optimizer = optimizer.make_optimizer(config)
@@ -102,8 +103,8 @@ class Learner:
     with tf.GradientTape() as tape:
       state = self.model.reset(carry, batch.reset)
       logits, states, _ = self.model(batch.tokens[:, :-1], state, training=True,
-                                     seed=tf.stack([self.config.seed, step * self.model.config.layers]),
-                                     rows=(replica * rows, self.batch_size))
+                                     seed=tf.stack([self.config.seed, step]),
+                                     rows=(replica * rows, self.batch_size), native_kernels=self.native_kernels)
       nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
       # Summed over time, so that each token weighs the same in chunks of any length.
       loss = nats / (self.batch_size * self.longest)
@@ -130,6 +131,7 @@ class Learner:
 
   def _replica_sums(self, batch, carry, replica):
     del replica  # there so that each replica compiles a function of its own, with its own variables
-    logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset))
+    logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset),
+                                  native_kernels=self.native_kernels)
     nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
     return carry, (nats, tf.reduce_sum(batch.weight))

@@ -4,7 +4,7 @@ import itertools
 import keras
 import tensorflow as tf
 
-from charlm import cells, recurrence
+from charlm import cells, native, recurrence
 from charlm.config import ModelConfig
 
 
@@ -23,10 +23,10 @@ class Map(tf.Module):
     """-> the map of x [B, n], with weights read and centred now."""
     kernel = recurrence.centre(self.kernel, self.groups)
     gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
-    return lambda x: recurrence.layer_norm(tf.matmul(x, kernel), gain, bias, self.groups)
+    return lambda x, matmul=tf.matmul: recurrence.layer_norm(matmul(x, kernel), gain, bias, self.groups)
 
-  def __call__(self, x):
-    y = self.fixed()(tf.reshape(x, [-1, x.shape[-1]]))  # one large product is faster than a batch of small ones
+  def __call__(self, x, matmul=tf.matmul):
+    y = self.fixed()(tf.reshape(x, [-1, x.shape[-1]]), matmul)  # one large product is faster than many small ones
     return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [y.shape[-1]]], 0))
 
 
@@ -36,7 +36,7 @@ class RecurrentLayer(tf.Module):
   def __init__(self, size, config, seed, name):
     super().__init__(name)
     units = config.units
-    self.cell = cells.GRU
+    self.cell, self.zoneout = cells.GRU, config.zoneout
     groups = [count * units for count in self.cell.groups]
     biases = [config.reset_bias] * units + [config.update_bias] * units + [0.0] * units
     self.input_map = Map(size, groups, biases, seed, f'{name}_input')
@@ -47,15 +47,16 @@ class RecurrentLayer(tf.Module):
     learned = config.initial_state == 'learned'
     self.initial = tf.Variable(tf.zeros(units), trainable=learned, name=f'{name}_initial')
 
-  def __call__(self, x, state):
+  def __call__(self, x, state, masks, **options):
     """x [T, B, 3H] from `input_map`, state [B, H] -> outputs [T, B, H], states after each token."""
-    return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias)
+    return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias, masks, **options)
 
   def fixed(self):
     """-> one token's step, (x [B, 3H], state) -> state, with weights read and centred now."""
     kernel = recurrence.centre(self.kernel, self.input_map.groups)
     gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
-    return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias)
+    factors = (1 - drawn(self.zoneout), 1.0)
+    return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias, factors)
 
 
 class LanguageModel(tf.Module):
@@ -103,29 +104,42 @@ class LanguageModel(tf.Module):
       return self._first_map(tf.gather(self.embedding, tokens))
     return tf.gather(self._first_map(self.embedding), tokens)
 
-  def __call__(self, tokens, state, *, training=False, seed=None, rows=None):
+  def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False):
     """Reads tokens.
 
     Args:
       tokens: [B, T] int32.
       state: as from `initial_state`.
-      training: whether to drop outputs.
-      seed: [2] int32, what dropout follows from; needed in training with dropout.
+      training: whether to mask and drop.
+      seed: [2] int32, (seed, step), what masks and dropout follow from; needed in training with either.
       rows: (first, total): the place of these B rows in the batch of all replicas, so that any number of
         replicas drops the same outputs. All B of B by default.
+      native_kernels: whether to use native.py, inside a jit-compiled function with static shapes on a CPU.
 
     Returns:
       logits [B, T, V] float32, states after each token (a tuple of [T, B, H]), the state after the last one.
     """
+    matmul = native.matmul if native_kernels else tf.matmul
+    config, count = self.config, len(self.recurrent_layers)
+
+    def draw(kind, rate, layer):
+      """What stays of the layer's units, None where that is all; of three kinds, which follow from other seeds."""
+      if training and rate:
+        size = (*tokens.shape[::-1], config.units)
+        return kept(size, rate, (seed[0], (3 * seed[1] + kind) * count + layer), rows or (0, size[1]))
+
     y, total, states = None, 0.0, []
     for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):
-      x = layer.input_map(y) if i else self._first_input(tf.transpose(tokens))
-      y, after = layer(x, start)
+      x = layer.input_map(y, matmul) if i else self._first_input(tf.transpose(tokens))
+      masks = [cells.Mask(draw(0, config.zoneout, i), 1.0 if training else 1 - drawn(config.zoneout)),
+               cells.Mask(draw(1, config.recurrent_dropout, i), up(config.recurrent_dropout) if training else 1.0)]
+      y, after = layer(x, start, masks, native_kernels=native_kernels, differentiable=training)
       states.append(after)
-      if training and self.config.dropout:
-        y = dropout(y, self.config.dropout, (seed[0], seed[1] + i), rows or (0, tf.shape(tokens)[0]))
+      stays = draw(2, config.dropout, i)
+      if stays is not None:
+        y = tf.where(stays, y * up(config.dropout), 0.0)
       total += y
-    logits = tf.matmul(tf.reshape(total, [-1, self.config.units]), self.output_kernel) + self.output_bias
+    logits = matmul(tf.reshape(total, [-1, self.config.units]), self.output_kernel) + self.output_bias
     logits = tf.reshape(logits, tf.concat([tf.shape(total)[:-1], [self.vocab_size]], 0))
     return tf.transpose(logits, [1, 0, 2]), tuple(states), tuple(s[-1] for s in states)
 
@@ -149,14 +163,24 @@ class LanguageModel(tf.Module):
     return advance
 
 
-def dropout(x, rate, seed, rows):
-  """Drops numbers of x [T, B, H] and scales the others up.
+def kept(size, rate, seed, rows):
+  """Which numbers stay: size (T, B, H) -> [T, B, H] bool, true with probability 1 - rate.
 
-  The numbers of the whole batch are drawn and these rows taken. alg='philox' is named because XLA on a CPU is 60
-  times slower with the default.
+  Those of the whole batch are drawn and these rows taken. A number takes 8 of the 32 bits of a draw. alg='philox' is
+  named because XLA on a CPU is 60 times slower with the default.
   """
-  first, total = rows
-  shape = tf.concat([tf.shape(x)[:1], [total], tf.shape(x)[2:]], 0)
-  noise = tf.random.stateless_uniform(shape, seed, alg='philox')
-  keep = tf.slice(noise, [0, first, 0], tf.shape(x)) >= rate
-  return tf.where(keep, x / (1 - rate), 0.0)
+  (steps, count, units), (first, total) = size, rows
+  draws = tf.random.stateless_uniform([steps, total, -(-units // 4)], seed, None, None, tf.int32, alg='philox')
+  draws = tf.slice(draws, [0, first, 0], [steps, count, -1])
+  numbers = tf.reshape(tf.bitcast(draws, tf.uint8), [steps, count, -1])[..., :units]
+  return numbers >= round(256 * rate)
+
+
+def drawn(rate):
+  """The share that `kept` drops, which is a multiple of 1/256."""
+  return round(256 * rate) / 256
+
+
+def up(rate):
+  """What the numbers that stay are multiplied with, so that the mean stays too."""
+  return 1 / (1 - drawn(rate))

@@ -16,6 +16,8 @@ import itertools
 
 import tensorflow as tf
 
+from charlm import cells, native
+
 EPSILON = 1e-5
 
 
@@ -37,10 +39,11 @@ def layer_norm(a, gain, bias, groups):
   return tf.concat(normalise(a, groups)[0], -1) * gain + bias
 
 
-def step(cell, x, state, U, gain, bias):
-  """One token, for sampling: x [B, kH], U [H, kH] already `centre`d -> the next state."""
+def step(cell, x, state, U, gain, bias, factors=None):
+  """One token, for sampling: x [B, kH], U [H, kH] already `centre`d, factors of the masks -> the next state."""
   maps = sum(cell.groups)
-  return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias)[0]
+  factors = factors or [1.0] * cell.masks
+  return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias, factors)[0]
 
 
 def _by_group(cell, maps):
@@ -54,21 +57,21 @@ def _group_mean(maps):
   return tf.add_n([tf.reduce_mean(m, -1, keepdims=True) for m in maps]) / len(maps)
 
 
-def _step(cell, x, state, U, gain, bias):
+def _step(cell, x, state, U, gain, bias, factors):
   """x, gain: k tensors -> the next state, (k normalised maps, 1/rms of each group, activations)."""
   product = tf.split(tf.matmul(tf.nest.flatten(state)[0], U), len(gain), -1)
   groups = _by_group(cell, product)
   inverses = [tf.math.rsqrt(_group_mean([tf.square(m) for m in maps]) + EPSILON) for maps in groups]
   n = [m * inverse for maps, inverse in zip(groups, inverses, strict=True) for m in maps]
-  state, activations = cell.forward(x, [m * g for m, g in zip(n, gain, strict=True)], state, bias)
+  state, activations = cell.forward(x, [m * g for m, g in zip(n, gain, strict=True)], state, bias, factors)
   return state, (n, inverses, list(activations))
 
 
-def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias):
+def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias, factors):
   """The gradient of `_step`: -> of x (k tensors), h U, state, gain (k tensors) and bias (these two [B, ..])."""
   n, inverses, activations = residue
   a = [m * g for m, g in zip(n, gain, strict=True)]
-  dx, da, dbefore, dbias = cell.backward(dstate, activations, a, state, bias)
+  dx, da, dbefore, dbias = cell.backward(dstate, activations, a, state, bias, factors)
   dgain = [d * m for d, m in zip(da, n, strict=True)]
   means = [_group_mean(maps) for maps in _by_group(cell, [d * g for d, g in zip(dgain, gain, strict=True)])]
   shares = [(i, mean) for i, mean, count in zip(inverses, means, cell.groups, strict=True) for _ in range(count)]
@@ -100,7 +103,14 @@ def _stack(arrays):
   return tf.nest.map_structure(lambda a: a.stack(), arrays)
 
 
-def _forward(cell, x, state, U, gain, bias):
+def _factors(masks, dtype):
+  """-> t -> the factor of each mask for token t."""
+  kept = [None if mask.kept is None else _unstack(mask.kept) for mask in masks]
+  return lambda t: [m.scale if k is None else tf.cast(k.read(t), dtype) * m.scale
+                    for m, k in zip(masks, kept, strict=True)]
+
+
+def _forward(cell, x, state, U, gain, bias, masks):
   """-> states after each token, and what `_step` says of each, for the gradient: nests of [T, B, ..]."""
   steps, units = tf.shape(x[0])[0], U.shape[0]
 
@@ -109,28 +119,28 @@ def _forward(cell, x, state, U, gain, bias):
 
   arrays = (tf.nest.map_structure(lambda s: _array(steps, s.shape[-1], s), state),
             (arrays_of(len(x), units), arrays_of(len(cell.groups), 1), arrays_of(cell.saved, units)))
-  xs = [_unstack(m) for m in x]
+  xs, factors = [_unstack(m) for m in x], _factors(masks, x[0].dtype)
 
   def body(t, state, arrays):
-    state, residue = _step(cell, _read(xs, t), state, U, gain, bias)
+    state, residue = _step(cell, _read(xs, t), state, U, gain, bias, factors(t))
     return t + 1, state, _write(arrays, t, (state, residue))
 
   return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
 
 
-def _backward(cell, dstates, start, states, residue, U, gain, bias):
+def _backward(cell, dstates, start, states, residue, U, gain, bias, masks):
   """-> gradients of x, start, U, gain, bias from that of the states after each token."""
   nest = tf.nest.map_structure
   previous = nest(lambda s0, s: tf.concat([s0[None], s[:-1]], 0), start, states)
   h = tf.nest.flatten(previous)[0]
   steps, batch = tf.shape(h)[0], tf.shape(h)[1]
   arrived, before, kept = nest(_unstack, (dstates, previous, residue))
-  U_transposed = tf.transpose(U)
+  U_transposed, factors = tf.transpose(U), _factors(masks, h.dtype)
 
   def body(t, dstate, dxs, dproducts, sums):
     dstate = nest(tf.add, dstate, _read(arrived, t))
     dx, dproduct, dstate, dgain, dbias = _step_gradient(
-        cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias)
+        cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias, factors(t))
     return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), nest(tf.add, sums, (dgain, dbias))
 
   sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (list(gain), bias))
@@ -143,14 +153,23 @@ def _backward(cell, dstates, start, states, residue, U, gain, bias):
   return tf.concat(_stack(dxs), -1), dstart, dU, tf.concat(dgain, -1), dbias
 
 
-def recurrent_layer(cell, x, state, U, gain, bias):
+def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels=False, differentiable=True):
   """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain and bias.
 
   x [T, B, kH]: the input's normalised maps, gains and biases included. state: nest of [B, H] before the first
   token. U [H, kH], centred here. gain [kH] of the state's maps. bias: what `cell` adds to them (GRU: beta_hc [H]).
+  masks: one cells.Mask for each that the cell takes; by default nothing is masked.
+  native_kernels: use native.py, which has the GRU, where T and B are known and XLA compiles for a CPU.
+  differentiable: whether the gradient will be taken; native kernels keep nothing for it otherwise.
 
   Returns outputs [T, B, H] and the states after each token, a nest of [T, B, H]. Works with T and B unknown.
   """
+  masks = masks or [cells.Mask()] * cell.masks
+  centred = centre(U, [count * U.shape[0] for count in cell.groups])
+  if native_kernels:
+    states = native.gru(x, state, centred, gain, bias, masks, differentiable=differentiable)
+    return states, states
+
   def pack(flat):
     return tf.nest.pack_sequence_as((state, bias), flat)
 
@@ -160,15 +179,15 @@ def recurrent_layer(cell, x, state, U, gain, bias):
   def layer(x, U, gain, *flat):
     start, bias = pack(flat)
     x, gain = tf.split(x, maps, -1), tf.split(gain, maps)
-    states, residue = _forward(cell, x, start, U, gain, bias)
+    states, residue = _forward(cell, x, start, U, gain, bias, masks)
 
     def gradient(*dstates):
       dstates = tf.nest.pack_sequence_as(start, dstates)
-      dx, dstart, dU, dgain, dbias = _backward(cell, dstates, start, states, residue, U, gain, bias)
+      dx, dstart, dU, dgain, dbias = _backward(cell, dstates, start, states, residue, U, gain, bias, masks)
       return dx, dU, dgain, *tf.nest.flatten((dstart, dbias))
 
     return tf.nest.flatten(states), gradient
 
-  states = layer(x, centre(U, [count * U.shape[0] for count in cell.groups]), gain, *tf.nest.flatten((state, bias)))
+  states = layer(x, centred, gain, *tf.nest.flatten((state, bias)))
   states = [tf.ensure_shape(s, x.shape[:2] + s.shape[2:]) for s in states]  # stacking forgets a static T
   return states[0], tf.nest.pack_sequence_as(state, states)

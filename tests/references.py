@@ -13,17 +13,19 @@ def layer_norm(x, gain, bias=0.0, epsilon=1e-5):
   return gain * (x - mean) / np.sqrt(variance + epsilon) + bias
 
 
-def gru_layer(x, h, U, gain, bias):
+def gru_layer(x, h, U, gain, bias, update_factor=1.0, candidate_factor=1.0):
   """Layer-norm GRU: x [T, B, 3H], h [B, H], U [H, 3H], gain [3H], bias [H] -> states [T, B, H].
 
-  x is the input's share, normalised, with its biases; columns are in the order (r, z, c).
+  x is the input's share, normalised, with its biases; columns are in the order (r, z, c). The factors, [T, B, H] or a
+  number, scale update gate and candidate.
   """
-  H = h.shape[-1]
+  T, B, H = *x.shape[:2], h.shape[-1]
   states = []
-  for x_t in x:
+  for x_t, m_z, m_c in zip(x, *(np.broadcast_to(m, (T, B, H)) for m in (update_factor, candidate_factor)), strict=True):
     gates = sigmoid(x_t[:, :2 * H] + layer_norm(h @ U[:, :2 * H], gain[:2 * H]))
     r, z = gates[:, :H], gates[:, H:]
     c = np.tanh(x_t[:, 2 * H:] + r * layer_norm(h @ U[:, 2 * H:], gain[2 * H:], bias))
+    z, c = m_z * z, m_c * c
     h = (1 - z) * h + z * c
     states.append(h)
   return np.stack(states)

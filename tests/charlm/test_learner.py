@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charlm import learner, losses
+from charlm import learner, losses, native
 from charlm.config import ModelConfig, TrainConfig
 from charlm.model import LanguageModel
 from data_pipeline import streams
@@ -36,7 +36,8 @@ def train(one, steps, *, length=20, overlap=0):
   return [v.numpy() for v in one.model.variables], one.gather_carry(carry), history
 
 
-@pytest.mark.parametrize('options', [{'overlap': 5, 'dropout': 0.3}, {'initial_state': 'zeros'}], ids=str)
+@pytest.mark.parametrize('options', [
+  {'overlap': 5, 'dropout': 0.3, 'recurrent_dropout': 0.2, 'zoneout': 0.1}, {'initial_state': 'zeros'}], ids=str)
 def test_two_replicas_learn_the_same_as_one(options):
   overlap = options.get('overlap', 0)
   (weights, carry, history), other = (train(make(s, **options), 20, overlap=overlap) for s in ('default', 'mirrored'))
@@ -47,6 +48,14 @@ def test_two_replicas_learn_the_same_as_one(options):
     np.testing.assert_allclose(a, b, atol=1e-4)
   for a, b in zip(history, other[2], strict=True):
     assert a == pytest.approx(b, rel=1e-4)
+
+
+def test_native_kernels_learn_the_same_as_xla():
+  masks = dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1)
+  (weights, carry, _), other = (train(make(train={'recurrence': r}, **masks), 20) for r in ('auto', 'xla'))
+  assert make().native_kernels != bool(native.register()[1])
+  for a, b in zip(weights + list(carry), other[0] + list(other[1]), strict=True):
+    np.testing.assert_allclose(a, b, atol=2e-4)
 
 
 def test_the_carry_is_the_state_after_the_stride():

@@ -8,7 +8,8 @@ from charlm import losses, model
 from charlm.config import ModelConfig
 
 SMALL = dict(units=5, embedding_size=4, input_units=6)
-SHAPES = [dict(layers=1, input_layers=0), dict(layers=2, input_layers=1), dict(layers=3, input_layers=2)]
+SHAPES = [dict(layers=1, input_layers=0, input_units=ModelConfig.input_units), dict(layers=2, input_layers=1),
+          dict(layers=3, input_layers=2)]
 
 
 def make(V=7, **options):
@@ -134,24 +135,54 @@ def test_the_seed_decides_the_weights():
     assert x.shape.rank < 2 or (x.numpy() != z.numpy()).any(), x.name
 
 
-def test_dropout_scales_and_follows_the_seed():
-  x = tf.ones([50, 8, 16])
-  y = model.dropout(x, 0.25, (3, 4), (0, 8)).numpy()
-  np.testing.assert_array_equal(np.unique(y), np.float32([0, 1 / 0.75]))
-  assert abs((y == 0).mean() - 0.25) < 0.03
-  np.testing.assert_array_equal(y, model.dropout(x, 0.25, (3, 4), (0, 8)))
-  assert (y != model.dropout(x, 0.25, (3, 5), (0, 8)).numpy()).any()
-  parts = [model.dropout(x[:, :4], 0.25, (3, 4), (first, 8)) for first in (0, 4)]
+def test_what_is_kept_follows_the_seed_alone():
+  size = (50, 8, 18)
+  y = model.kept(size, 0.25, (3, 4), (0, 8)).numpy()
+  assert y.shape == size
+  assert abs(y.mean() - 0.75) < 0.02
+  np.testing.assert_array_equal(y, tf.function(model.kept, jit_compile=True)(size, 0.25, (3, 4), (0, 8)))
+  assert (y != model.kept(size, 0.25, (3, 5), (0, 8)).numpy()).any()
+  parts = [model.kept((50, 4, 18), 0.25, (3, 4), (first, 8)) for first in (0, 4)]
   np.testing.assert_array_equal(y, np.concatenate(parts, 1))
 
 
-def test_dropout_is_for_training():
-  one = make(dropout=0.5)
+def test_rates_that_are_no_multiple_of_a_256th():
+  assert model.drawn(0.3) == 77 / 256 and model.up(0.3) == 256 / 179
+  assert model.kept((1, 4, 64), 255 / 256, (0, 0), (0, 4)).numpy().sum() < 9
+
+
+@pytest.mark.parametrize('name', ['dropout', 'recurrent_dropout', 'zoneout'])
+def test_masks_are_for_training(name):
+  one = make(**{name: 0.5})
   tokens, states = draw(one, 2, 5)
   calm, _, _ = one(tf.constant(tokens), single(states))
-  np.testing.assert_allclose(calm, make()(tf.constant(tokens), single(states))[0], rtol=1e-6)
+  if name != 'zoneout':
+    np.testing.assert_allclose(calm, make()(tf.constant(tokens), single(states))[0], rtol=1e-6)
   noisy, _, _ = one(tf.constant(tokens), single(states), training=True, seed=(1, 2))
-  assert np.abs(noisy - calm).max() > 0.01
+  again, _, _ = one(tf.constant(tokens), single(states), training=True, seed=(1, 2))
+  other, _, _ = one(tf.constant(tokens), single(states), training=True, seed=(1, 3))
+  np.testing.assert_array_equal(noisy, again)
+  assert np.abs(noisy - calm).max() > 0.01 and np.abs(noisy - other).max() > 0.01
+
+
+def test_zoneout_keeps_old_values():
+  """In training some numbers of the state are those of the token before; in evaluation all move half as far."""
+  one, tokens, start = make(layers=1, zoneout=0.5), tf.constant([[3], [1]]), single([np.ones((2, 5))])
+  _, (free,), _ = make(layers=1)(tokens, start)
+  _, (noisy,), _ = one(tokens, start, training=True, seed=(0, 3))
+  stays = model.kept((1, 2, 5), 0.5, (0, 9), (0, 2)).numpy()
+  np.testing.assert_allclose(noisy, np.where(stays, free, 1.0), rtol=1e-5)
+  assert 0 < stays.sum() < 10
+  _, (calm,), _ = one(tokens, start)
+  np.testing.assert_allclose(calm - 1, (free - 1) / 2, rtol=1e-4, atol=1e-6)
+
+
+def test_stepper_takes_zoneout_as_evaluation_does():
+  one = make(zoneout=0.25)
+  tokens, states = draw(one, 2, 1)
+  logits, _, _ = one(tf.constant(tokens), single(states))
+  stepped, _ = one.stepper()(tf.constant(tokens[:, 0]), single(states))
+  np.testing.assert_allclose(stepped, logits[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_nats():

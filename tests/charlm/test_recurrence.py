@@ -54,6 +54,30 @@ def test_values_and_gradients_agree_with_the_slow_twin(how, T, B, H):
     np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
 
 
+def test_masks_agree_with_the_slow_twin():
+  """Zoneout is a mask on the update gate, recurrent dropout one on the candidate."""
+  *inputs, dy = arguments(4, 2, 3)
+  kept = np.random.default_rng(0).random((2, 4, 2, 3)) < 0.6
+  scales = 1.0, 1 / 0.6
+
+  @tf.function(jit_compile=True)
+  def run(*given):
+    masks = [cells.Mask(tf.constant(k), scale) for k, scale in zip(kept, scales, strict=True)]
+    with tf.GradientTape() as tape:
+      tape.watch(given)
+      outputs, _ = recurrence.recurrent_layer(cells.GRU, *given, masks)
+      loss = tf.reduce_sum(outputs * dy)
+    return [outputs, *tape.gradient(loss, given)]
+
+  def slow(*given):
+    return references.gru_layer(*given, *(k * scale for k, scale in zip(kept, scales, strict=True)))
+
+  outputs, *gradients = run(*map(tf.constant, inputs))
+  np.testing.assert_allclose(outputs, slow(*inputs), rtol=1e-9, atol=1e-10)
+  for gradient, slope in zip(gradients, references.gradient(lambda *g: (slow(*g) * dy).sum(), inputs), strict=True):
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
+
+
 def test_float32_agrees_with_float64():
   single = COMPILED(*map(tf.constant, arguments(20, 8, 16, np.float32)))
   double = COMPILED(*map(tf.constant, arguments(20, 8, 16)))
@@ -94,6 +118,12 @@ def test_step_agrees_with_the_layer():
   for t in range(4):
     state = recurrence.step(cells.GRU, x[t], state, centred, gain, bias)
     np.testing.assert_allclose(state, outputs[t], rtol=1e-12)
+
+
+def test_step_takes_factors():
+  x, state, U, gain, bias, _ = arguments(1, 2, 3)
+  got = recurrence.step(cells.GRU, x[0], state, recurrence.centre(U, [6, 3]), gain, bias, (0.7, 1.0))
+  np.testing.assert_allclose(got, references.gru_layer(x, state, U, gain, bias, 0.7)[0], rtol=1e-9)
 
 
 def test_runs_in_replicas():

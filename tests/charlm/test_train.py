@@ -20,7 +20,7 @@ from charlm.workdir import choose_config, save_config
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
 SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16', '--steps=40',
-         '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1',
+         '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1', '--zoneout=0.1',
          '--chunk_overlap=3']
 CURRICULUM = ['--chunk_length=100', '--chunk_curriculum=8,16']
 

@@ -1,0 +1,97 @@
+"""Native CPU kernels (kernels/), called from XLA programs; nothing outside jit-compiled functions can use them.
+
+They are built at install where there is a C++ compiler. XLA runs the many small loops of a recurrent step one by one;
+here the rows are split over threads, and gates and norms follow the product while it is in the cache. Exported models
+never use them.
+"""
+import ctypes
+import functools
+import os
+import pathlib
+import sys
+
+import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
+
+from charlm.config import UserError
+
+REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
+STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
+
+
+@functools.cache
+def register():
+  """Tells XLA of the kernels. -> the instruction sets that this machine can run, best first; why there are none."""
+  built = sorted(pathlib.Path(__file__).parent.glob('_kernels*.so'))
+  if not built:
+    return [], 'they are not built; install again with a C++ compiler on the path'
+  try:
+    tensorflow = ctypes.CDLL(str(pathlib.Path(tf.sysconfig.get_lib()) / 'libtensorflow_cc.so.2'))
+    registry, add = tensorflow[f'{REGISTRY}6GlobalEv'], tensorflow[f'{REGISTRY}8RegisterERK{STRING}PvS8_']
+    call = ctypes.CDLL(str(built[-1])).charlm_register
+  except (OSError, AttributeError) as error:  # another TensorFlow, or another machine's library
+    return [], str(error)
+  call.restype = ctypes.c_char_p
+  return call(registry, add).decode().split(), ''
+
+
+def chosen(recurrence):
+  """Whether to use the kernels: --recurrence=native asks for them, auto takes them where they are, and says if not."""
+  on_cpu = not tf.config.list_logical_devices('GPU')
+  problem = register()[1] if on_cpu else 'they are for CPUs, and there is a GPU'
+  if problem and recurrence == 'native':
+    raise UserError(f'--recurrence=native: expected native kernels, but {problem}')
+  if problem and recurrence == 'auto' and on_cpu:
+    print(f'notice: going on without the native kernels, which are faster: {problem}', file=sys.stderr)
+  return recurrence != 'xla' and not problem
+
+
+def threads():
+  """Threads for a kernel: as many as TensorFlow was told to use, or one for each core."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  return tf.config.threading.get_intra_op_parallelism_threads() or cores
+
+
+def _call(name, operands, shapes, *numbers):
+  results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+  numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
+  return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)
+
+
+@tf.custom_gradient
+def matmul(a, b):
+  """a [n, m], b [m, k] -> a b [n, k], float32. All shapes in this file are static."""
+  (n, m), k = a.shape, b.shape[1]
+
+  def gradient(dc):
+    return (_call('product', [dc, b], [(n, m)], n, k, m, True)[0],
+            _call('transposed_product', [a, dc], [(m, k)], m, n, k)[0])
+
+  return _call('product', [a, b], [(n, k)], n, m, k, False)[0], gradient
+
+
+def gru(x, start, U, gain, bias, masks, *, differentiable):
+  """`recurrence.recurrent_layer` for cells.GRU, float32: -> states after each token [T, B, H].
+
+  x [T, B, 3H], start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in cells.py. The gradient can be
+  taken once, and only where `differentiable`: what it needs is not kept otherwise.
+  """
+  steps, batch, units = *x.shape[:2], U.shape[0]
+  kept = [mask.kept for mask in masks if mask.kept is not None]
+  numbers = (steps, batch, units, *(mask.scale for mask in masks), *(mask.kept is not None for mask in masks))
+
+  @tf.custom_gradient
+  def layer(x, start, U, gain, bias):
+    shapes = [(steps, batch, units)]
+    if differentiable:
+      shapes += [(steps, batch, 6 * units), (steps, batch, 2)]
+    states, *residue = _call('gru_forward', [x, start, U, gain, bias, *kept], shapes, differentiable, *numbers)
+
+    def gradient(dstates):
+      assert differentiable, 'the gradient of a layer that keeps nothing for it'
+      return _call('gru_backward', [dstates, start, states, *residue, U, gain, bias, *kept],
+                   [x.shape, start.shape, U.shape, gain.shape, bias.shape], *numbers)
+
+    return states, gradient
+
+  return layer(x, start, U, gain, bias)

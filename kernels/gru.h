@@ -1,0 +1,130 @@
+// The layer-norm GRU of recurrence.py and cells.py for one instruction set, for some rows of the batch: no row depends
+// on another, so that no thread waits inside a chunk. Included after products.h, by kernels.cc.
+
+INLINE float inverse_rms(Vec squares, long count) { return 1.0f / __builtin_sqrtf(sum(squares) / count + 1e-5f); }
+
+INLINE Vec factor(const unsigned char* mask, long at, float scale, long n) {
+  Vec v = Vec{} + scale;
+  if (!mask) return v;
+  typedef unsigned char Bytes __attribute__((vector_size(LANES)));
+  Bytes bytes = {};
+  __builtin_memcpy(&bytes, mask + at, n);
+  return v * __builtin_convertvector(bytes, Vec);
+}
+
+static long room_of_forward(long rows, long units) { return rows * panels(3 * units) * kPanel; }
+
+// States and, where `saved` is not null, what the gradient needs, of rows `first` to `last`. `packed`: U as one block.
+static void gru_forward(const Gru& g, const float* packed, long first, long last, float* room) {
+  const long units = g.units, rows = last - first, stride = panels(3 * units) * kPanel;
+  for (long t = 0; t < g.steps; ++t) {
+    const float* before = t ? g.states + (t - 1) * g.batch * units : g.start;
+    for (long p = 0; p < panels(3 * units); ++p)
+      tiles(rows, before + first * units, units, 1, packed + p * units * kPanel, units, room + p * kPanel, stride,
+            kPanel, false);
+    for (long row = 0; row < rows; ++row) {
+      const long at = t * g.batch + first + row;
+      const float *a = room + row * stride, *x = g.x + at * 3 * units, *h = before + (first + row) * units;
+      float *after = g.states + at * units, *saved = g.saved ? g.saved + at * 6 * units : nullptr;
+      Vec squares = {}, candidate_squares = {};
+      for_vectors(2 * units, [&](long j, long n) { const Vec v = load(a + j, n); squares += v * v; });
+      for_vectors(units, [&](long j, long n) { const Vec v = load(a + 2 * units + j, n); candidate_squares += v * v; });
+      const float gates = inverse_rms(squares, 2 * units), candidate = inverse_rms(candidate_squares, units);
+      for_vectors(units, [&](long j, long n) {
+        const Vec n_r = load(a + j, n) * gates, n_z = load(a + units + j, n) * gates;
+        const Vec n_c = load(a + 2 * units + j, n) * candidate;
+        const Vec r = sigmoid(load(x + j, n) + n_r * load(g.gain + j, n));
+        const Vec z = sigmoid(load(x + units + j, n) + n_z * load(g.gain + units + j, n));
+        const Vec a_c = n_c * load(g.gain + 2 * units + j, n) + load(g.bias + j, n);
+        const Vec c = tanh_of(load(x + 2 * units + j, n) + r * a_c);
+        const Vec h_j = load(h + j, n), open = z * factor(g.update_mask, at * units + j, g.update_scale, n);
+        const Vec new_c = c * factor(g.candidate_mask, at * units + j, g.candidate_scale, n);
+        store(after + j, h_j + open * (new_c - h_j), n);
+        if (saved) {
+          store(saved + j, n_r, n);
+          store(saved + units + j, n_z, n);
+          store(saved + 2 * units + j, n_c, n);
+          store(saved + 3 * units + j, r, n);
+          store(saved + 4 * units + j, z, n);
+          store(saved + 5 * units + j, c, n);
+        }
+      });
+      if (saved) {
+        g.inverses[2 * at] = gates;
+        g.inverses[2 * at + 1] = candidate;
+      }
+    }
+  }
+}
+
+// Steps whose outer products are summed at once: then the product is a large one.
+static long steps_at_once(long rows) { return rows < kBlock ? kBlock / rows : 1; }
+
+static long room_of_backward(long rows, long units) {
+  return rows * panels(units) * kPanel + steps_at_once(rows) * rows * 4 * units + room_of_product(3 * units);
+}
+
+// Gradients of rows `first` to `last`; those of U, gain and bias are added to dU, dgain, dbias. `packed`: U^T as one
+// block.
+static void gru_backward(const Gru& g, const float* packed, long first, long last, float* dU, float* dgain,
+                         float* dbias, float* room) {
+  const long units = g.units, rows = last - first, stride = panels(units) * kPanel, most = steps_at_once(rows);
+  float *dh = room, *befores = dh + rows * stride, *dproducts = befores + most * rows * units;
+  float* room_of_sum = dproducts + most * rows * 3 * units;
+  for (long i = 0; i < rows * stride; ++i) dh[i] = 0;
+  long kept = 0;  // steps in befores and dproducts
+  for (long t = g.steps - 1; t >= 0; --t) {
+    const float* before = (t ? g.states + (t - 1) * g.batch * units : g.start) + first * units;
+    float* dproduct = dproducts + kept * rows * 3 * units;
+    __builtin_memcpy(befores + kept * rows * units, before, rows * units * 4);
+    for (long row = 0; row < rows; ++row) {
+      const long at = t * g.batch + first + row;
+      const float *saved = g.saved + at * 6 * units, *h = before + row * units, *arrived = g.dstates + at * units;
+      float *d = dh + row * stride, *dx = g.dx + at * 3 * units, *dp = dproduct + row * 3 * units;
+      Vec gates_sum = {}, candidate_sum = {};
+      for_vectors(units, [&](long j, long n) {
+        const Vec n_r = load(saved + j, n), n_z = load(saved + units + j, n), n_c = load(saved + 2 * units + j, n);
+        const Vec r = load(saved + 3 * units + j, n), z = load(saved + 4 * units + j, n);
+        const Vec c = load(saved + 5 * units + j, n), dh_j = load(d + j, n) + load(arrived + j, n);
+        const Vec gain_c = load(g.gain + 2 * units + j, n);
+        const Vec z_factor = factor(g.update_mask, at * units + j, g.update_scale, n), open = z * z_factor;
+        const Vec c_factor = factor(g.candidate_mask, at * units + j, g.candidate_scale, n);
+        const Vec dz = dh_j * (c * c_factor - load(h + j, n)) * z_factor * z * (1.0f - z);
+        const Vec dc = dh_j * open * c_factor * (1.0f - c * c);
+        const Vec dr = dc * (n_c * gain_c + load(g.bias + j, n)) * r * (1.0f - r), da_c = dc * r;
+        store(dx + j, dr, n);
+        store(dx + units + j, dz, n);
+        store(dx + 2 * units + j, dc, n);
+        store(dgain + j, load(dgain + j, n) + dr * n_r, n);
+        store(dgain + units + j, load(dgain + units + j, n) + dz * n_z, n);
+        store(dgain + 2 * units + j, load(dgain + 2 * units + j, n) + da_c * n_c, n);
+        store(dbias + j, load(dbias + j, n) + da_c, n);
+        const Vec dn_r = dr * load(g.gain + j, n), dn_z = dz * load(g.gain + units + j, n), dn_c = da_c * gain_c;
+        gates_sum += dn_r * n_r + dn_z * n_z;
+        candidate_sum += dn_c * n_c;
+        store(dp + j, dn_r, n);
+        store(dp + units + j, dn_z, n);
+        store(dp + 2 * units + j, dn_c, n);
+        store(d + j, dh_j * (1.0f - open), n);
+      });
+      const float gates_mean = sum(gates_sum) / (2 * units), candidate_mean = sum(candidate_sum) / units;
+      const float gates = g.inverses[2 * at], candidate = g.inverses[2 * at + 1];
+      for_vectors(2 * units, [&](long j, long n) {
+        store(dp + j, gates * (load(dp + j, n) - gates_mean * load(saved + j, n)), n);
+      });
+      for_vectors(units, [&](long j, long n) {
+        const long k = 2 * units + j;
+        store(dp + k, candidate * (load(dp + k, n) - candidate_mean * load(saved + k, n)), n);
+      });
+    }
+    for (long p = 0; p < panels(units); ++p)
+      tiles(rows, dproduct, 3 * units, 1, packed + p * 3 * units * kPanel, 3 * units, dh + p * kPanel, stride,
+            kPanel, true);
+    if (++kept == most || !t) {
+      add_transposed(kept * rows, units, 3 * units, befores, dproducts, dU, room_of_sum);
+      kept = 0;
+    }
+  }
+  for (long row = 0; row < rows; ++row)
+    __builtin_memcpy(g.dstart + (first + row) * units, dh + row * stride, units * 4);
+}

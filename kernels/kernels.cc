@@ -1,0 +1,258 @@
+// Native CPU kernels, called by XLA programs as custom calls: matrix products and the layer-norm GRU.
+//
+// Compiled for every instruction set below, so that one binary runs well on any machine: what the machine has is
+// found when the library is loaded. It needs nothing but a C++ compiler: `charlm_register` is handed the registry of
+// XLA by the TensorFlow that is loaded. Arrays are float32, row after row; masks are bytes of 0 and 1.
+#include <cstddef>
+#include <cstdlib>
+#include <cstring>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#define INLINE static inline __attribute__((always_inline))
+
+namespace {
+
+struct Gru {
+  long steps, batch, units;
+  const float *x, *start, *gain, *bias;               // [T, B, 3H], [B, H], [3H], [H]
+  const unsigned char *update_mask, *candidate_mask;  // [T, B, H], or null for all ones
+  float update_scale, candidate_scale;
+  float *states, *saved, *inverses;                   // [T, B, H], [T, B, 6H] or null, [T, B, 2]
+  const float* dstates;                               // [T, B, H]
+  float *dx, *dstart;                                 // [T, B, 3H], [B, H]
+};
+
+// What products.h and gru.h define, for one instruction set.
+struct Kernels {
+  long tile_rows, panel, block;
+  void (*pack)(const float*, long, long, long, long, long, long, float*);
+  void (*multiply)(long, long, long, const float*, const float*, float*, float*);
+  void (*add_transposed)(long, long, long, const float*, const float*, float*, float*);
+  long (*room_of_product)(long);
+  void (*gru_forward)(const Gru&, const float*, long, long, float*);
+  long (*room_of_forward)(long, long);
+  void (*gru_backward)(const Gru&, const float*, long, long, float*, float*, float*, float*);
+  long (*room_of_backward)(long, long);
+};
+
+#define KERNELS \
+  Kernels{TILE_ROWS,      kPanel,      kBlock,          pack,         multiply,        add_transposed, \
+          room_of_product, gru_forward, room_of_forward, gru_backward, room_of_backward}
+
+namespace base {
+#define LANES 4
+#define TILE_ROWS 4
+#include "products.h"
+#include "gru.h"
+constexpr Kernels kernels = KERNELS;
+#undef LANES
+#undef TILE_ROWS
+}  // namespace base
+
+#if defined(__x86_64__)
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+namespace avx2 {
+#define LANES 8
+#define TILE_ROWS 4
+#include "products.h"
+#include "gru.h"
+constexpr Kernels kernels = KERNELS;
+#undef LANES
+#undef TILE_ROWS
+}  // namespace avx2
+#if defined(__clang__)
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#endif
+namespace avx512 {
+#define LANES 16
+#define TILE_ROWS 8
+#include "products.h"
+#include "gru.h"
+constexpr Kernels kernels = KERNELS;
+#undef LANES
+#undef TILE_ROWS
+}  // namespace avx512
+#if defined(__clang__)
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+// Numbers that nothing has written yet; 64 bytes aligned, as vectors like it.
+struct Room {
+  explicit Room(long count) : numbers(static_cast<float*>(std::aligned_alloc(64, (count * 4 + 127) / 64 * 64))) {}
+  ~Room() { std::free(numbers); }
+  Room(const Room&) = delete;
+  float* numbers;
+};
+
+// Calls work(first, last, index) with a share of `count` for each thread, of whole `unit`s; waits for all.
+template <class Work>
+void parallel(long count, long unit, long threads, const Work& work) {
+  const long units = (count + unit - 1) / unit;
+  if (threads > units) threads = units;
+  const auto share = [&](long i) { return i == threads ? count : units * i / threads * unit; };
+  std::vector<std::thread> others;
+  for (long i = 1; i < threads; ++i) others.emplace_back([&, i] { work(share(i), share(i + 1), i); });
+  work(0, share(1), 0);
+  for (std::thread& t : others) t.join();
+}
+
+template <const Kernels& K>
+long panels(long columns) { return (columns + K.panel - 1) / K.panel; }
+
+// b [count, columns], any strides, in blocks of `block` rows.
+template <const Kernels& K>
+void pack(const float* b, long b_row, long b_column, long count, long columns, long block, long threads, float* to) {
+  parallel(panels<K>(columns), 1, threads, [&](long first, long last, long) {
+    for (long k = 0; k < count; k += block)
+      K.pack(b + k * b_row, b_row, b_column, count - k < block ? count - k : block, columns, first, last,
+             to + k * panels<K>(columns) * K.panel);
+  });
+}
+
+// Sums what each thread has of an array: parts [threads, count] -> out [count].
+void sum_parts(const float* parts, long threads, long count, float* out) {
+  std::memcpy(out, parts, count * 4);
+  for (long i = 1; i < threads; ++i)
+    for (long j = 0; j < count; ++j) out[j] += parts[i * count + j];
+}
+
+struct Numbers {  // of a call's `opaque`, with spaces between
+  const char* at;
+  long integer() { char* end; const long n = std::strtol(at, &end, 10); at = end; return n; }
+  float real() { char* end; const float n = std::strtof(at, &end); at = end; return n; }
+};
+
+using In = const void**;
+using Out = void*;
+
+// XLA hands over the array itself where there is one result, an array of arrays where there are several.
+float* only_output(Out out) { return static_cast<float*>(out); }
+float* output(Out out, int i) { return static_cast<float*>(static_cast<void**>(out)[i]); }
+const float* input(In in, int i) { return static_cast<const float*>(in[i]); }
+
+// a [rows, count], b [count, columns] (or [columns, count]) -> a b [rows, columns].
+template <const Kernels& K>
+void product(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
+  const long columns = numbers.integer(), transposed = numbers.integer();
+  Room packed(count * panels<K>(columns) * K.panel);
+  pack<K>(input(in, 1), transposed ? 1 : columns, transposed ? count : 1, count, columns, K.block, threads,
+       packed.numbers);
+  parallel(rows, K.tile_rows, threads, [&](long first, long last, long) {
+    K.multiply(last - first, count, columns, input(in, 0) + first * count, packed.numbers,
+               only_output(out) + first * columns, nullptr);
+  });
+}
+
+// a [count, rows], b [count, columns] -> a^T b [rows, columns].
+template <const Kernels& K>
+void transposed_product(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
+  const long columns = numbers.integer(), size = rows * columns;
+  Room parts(threads * size), room(threads * K.room_of_product(columns));
+  std::memset(parts.numbers, 0, threads * size * 4);
+  parallel(count, K.block, threads, [&](long first, long last, long i) {
+    K.add_transposed(last - first, rows, columns, input(in, 0) + first * rows, input(in, 1) + first * columns,
+                     parts.numbers + i * size, room.numbers + i * K.room_of_product(columns));
+  });
+  sum_parts(parts.numbers, threads, size, only_output(out));
+}
+
+Gru gru(Numbers& numbers, In masks) {
+  Gru g = {};
+  g.steps = numbers.integer(), g.batch = numbers.integer(), g.units = numbers.integer();
+  g.update_scale = numbers.real(), g.candidate_scale = numbers.real();
+  if (numbers.integer()) g.update_mask = static_cast<const unsigned char*>(*masks++);
+  if (numbers.integer()) g.candidate_mask = static_cast<const unsigned char*>(*masks++);
+  return g;
+}
+
+// x, start, U [H, 3H], gain, bias, masks -> states, and saved, inverses where the gradient will be taken.
+template <const Kernels& K>
+void gru_forward(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), keep = numbers.integer();
+  Gru g = gru(numbers, in + 5);
+  g.x = input(in, 0), g.start = input(in, 1), g.gain = input(in, 3), g.bias = input(in, 4);
+  g.states = keep ? output(out, 0) : only_output(out);
+  if (keep) g.saved = output(out, 1), g.inverses = output(out, 2);
+  Room packed(g.units * panels<K>(3 * g.units) * K.panel);
+  pack<K>(input(in, 2), 3 * g.units, 1, g.units, 3 * g.units, g.units, threads, packed.numbers);
+  parallel(g.batch, 1, threads, [&](long first, long last, long) {
+    Room room(K.room_of_forward(last - first, g.units));
+    K.gru_forward(g, packed.numbers, first, last, room.numbers);
+  });
+}
+
+// dstates, start, states, saved, inverses, U, gain, bias, masks -> dx, dstart, dU, dgain, dbias.
+template <const Kernels& K>
+void gru_backward(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer();
+  Gru g = gru(numbers, in + 8);
+  g.dstates = input(in, 0), g.start = input(in, 1), g.gain = input(in, 6), g.bias = input(in, 7);
+  g.states = const_cast<float*>(input(in, 2)), g.saved = const_cast<float*>(input(in, 3));
+  g.inverses = const_cast<float*>(input(in, 4)), g.dx = output(out, 0), g.dstart = output(out, 1);
+  const long maps = 3 * g.units, weights = g.units * maps;
+  Room packed(maps * panels<K>(g.units) * K.panel), parts(threads * (weights + maps + g.units));
+  pack<K>(input(in, 5), 1, maps, maps, g.units, maps, threads, packed.numbers);
+  float *dU = parts.numbers, *dgain = dU + threads * weights, *dbias = dgain + threads * maps;
+  std::memset(parts.numbers, 0, threads * (weights + maps + g.units) * 4);
+  parallel(g.batch, 1, threads, [&](long first, long last, long i) {
+    Room room(K.room_of_backward(last - first, g.units));
+    K.gru_backward(g, packed.numbers, first, last, dU + i * weights, dgain + i * maps, dbias + i * g.units,
+                   room.numbers);
+  });
+  sum_parts(dU, threads, weights, output(out, 2));
+  sum_parts(dgain, threads, maps, output(out, 3));
+  sum_parts(dbias, threads, g.units, output(out, 4));
+}
+
+using Registry = void* (*)();
+using Add = void (*)(void*, const std::string&, void*, const std::string&);
+using Call = void (*)(Out, In, const char*, size_t, void*);
+
+template <const Kernels& K>
+void add_calls(const std::string& set, Registry registry, Add add) {
+  const std::pair<const char*, Call> calls[] = {{"product", product<K>},
+                                                {"transposed_product", transposed_product<K>},
+                                                {"gru_forward", gru_forward<K>},
+                                                {"gru_backward", gru_backward<K>}};
+  for (const auto& [name, call] : calls)
+    add(registry(), "charlm_" + set + "_" + name, reinterpret_cast<void*>(call), "Host");
+}
+
+}  // namespace
+
+// `registry` and `add` are xla::CustomCallTargetRegistry::Global and ::Register. Adds the calls of every instruction set
+// that this machine has, named charlm_SET_CALL, and returns the sets, best first, with spaces between.
+extern "C" __attribute__((visibility("default"))) const char* charlm_register(Registry registry, Add add) {
+#if defined(__x86_64__)
+  const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f");
+  if (has_avx512) add_calls<avx512::kernels>("avx512", registry, add);
+  if (has_avx2) add_calls<avx2::kernels>("avx2", registry, add);
+#else
+  const bool has_avx2 = false, has_avx512 = false;
+#endif
+  add_calls<base::kernels>("base", registry, add);
+  return has_avx512 ? "avx512 avx2 base" : has_avx2 ? "avx2 base" : "base";
+}

@@ -1,0 +1,122 @@
+"""The native kernels, in each instruction set of this machine, against the slow twins and against XLA."""
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import references
+from charlm import cells, native, recurrence
+from charlm.config import UserError
+
+SETS, PROBLEM = native.register()
+needs_kernels = pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
+SIZES = [(1, 1, 2), (3, 1, 5), (4, 2, 16), (5, 3, 7), (3, 9, 33), (2, 17, 24)]  # T, B, H
+
+
+@pytest.fixture(params=SETS)
+def instruction_set(request, monkeypatch):
+  monkeypatch.setattr(native, 'register', lambda: ([request.param], ''))
+  return request.param
+
+
+def arguments(T, B, H):
+  """x, state, U, gain, bias and a gradient of the outputs."""
+  random = np.random.default_rng(100 * T + 10 * B + H)
+  shapes = (T, B, 3 * H), (B, H), (H, 3 * H), (3 * H,), (H,), (T, B, H)
+  return [random.normal(size=shape) for shape in shapes]
+
+
+def masks_of(T, B, H, masked):
+  if not masked:
+    return [cells.Mask(), cells.Mask()]
+  kept = np.random.default_rng(1).random((2, T, B, H)) < 0.7
+  return [cells.Mask(tf.constant(kept[0])), cells.Mask(tf.constant(kept[1]), 1 / 0.7)]
+
+
+def outputs_and_gradients(given, masks, dtype, **options):
+  """-> outputs and the gradients of x, state, U, gain, bias, compiled."""
+  @tf.function(jit_compile=True)
+  def run(*given):
+    with tf.GradientTape() as tape:
+      tape.watch(given[:-1])
+      outputs, _ = recurrence.recurrent_layer(cells.GRU, *given[:-1], masks, **options)
+      loss = tf.reduce_sum(outputs * given[-1])
+    return [outputs, *tape.gradient(loss, given[:-1])]
+
+  return [a.numpy() for a in run(*(tf.constant(g, dtype) for g in given))]
+
+
+@needs_kernels
+@pytest.mark.parametrize('masked', [False, True])
+@pytest.mark.parametrize('T, B, H', SIZES)
+def test_layer_agrees_with_the_slow_twin(T, B, H, masked, instruction_set):
+  given, masks = arguments(T, B, H), masks_of(T, B, H, masked)
+  got = outputs_and_gradients(given, masks, tf.float32, native_kernels=True)
+  factors = [1.0 if m.kept is None else m.kept.numpy() * m.scale for m in masks]
+  np.testing.assert_allclose(got[0], references.gru_layer(*given[:-1], *factors), rtol=1e-4, atol=1e-5)
+  # The float64 gradient of the time loop is compared with differences of the slow twin in test_recurrence.
+  for native_gradient, gradient in zip(got[1:], outputs_and_gradients(given, masks, tf.float64)[1:], strict=True):
+    assert np.linalg.norm(native_gradient - gradient) < 2e-5 * np.linalg.norm(gradient)
+
+
+@needs_kernels
+def test_layer_without_gradient_gives_the_same_states(instruction_set):
+  *given, _ = (tf.constant(a, tf.float32) for a in arguments(4, 5, 9))
+  run = tf.function(recurrence.recurrent_layer, jit_compile=True)
+  kept, _ = run(cells.GRU, *given, native_kernels=True)
+  lost, _ = run(cells.GRU, *given, native_kernels=True, differentiable=False)
+  np.testing.assert_array_equal(kept, lost)
+
+
+@needs_kernels
+@pytest.mark.parametrize('n, m, k', [(1, 1, 1), (3, 5, 7), (4, 256, 24), (37, 300, 50), (300, 257, 97), (130, 700, 3)])
+def test_matmul_agrees_with_numpy(n, m, k, instruction_set):
+  random = np.random.default_rng(n + m + k)
+  a, b, dc = (random.normal(size=shape).astype('float32') for shape in ((n, m), (m, k), (n, k)))
+
+  @tf.function(jit_compile=True)
+  def run(a, b):
+    with tf.GradientTape() as tape:
+      tape.watch([a, b])
+      c = native.matmul(a, b)
+      loss = tf.reduce_sum(c * dc)
+    return [c, *tape.gradient(loss, [a, b])]
+
+  double = [m.astype('float64') for m in (a, b, dc)]
+  wanted = double[0] @ double[1], double[2] @ double[1].T, double[0].T @ double[2]
+  for got, want in zip(run(tf.constant(a), tf.constant(b)), wanted, strict=True):
+    assert np.linalg.norm(got - want) < 1e-6 * np.linalg.norm(want)
+
+
+@needs_kernels
+def test_runs_twice_to_the_same_bits(instruction_set):
+  given, masks = arguments(30, 16, 24), masks_of(30, 16, 24, True)
+  first, second = (outputs_and_gradients(given, masks, tf.float32, native_kernels=True) for _ in range(2))
+  for a, b in zip(first, second, strict=True):
+    np.testing.assert_array_equal(a, b)
+
+
+@needs_kernels
+def test_extreme_inputs_stay_finite(instruction_set):
+  x, *given = arguments(3, 2, 8)
+  got = outputs_and_gradients([1e4 * x, *given], masks_of(3, 2, 8, False), tf.float32, native_kernels=True)
+  assert all(np.isfinite(a).all() for a in got)
+
+
+@needs_kernels
+def test_not_a_number_is_not_hidden(instruction_set):
+  x, *given = arguments(3, 2, 8)
+  x[1, 1, 3] = np.nan
+  outputs, *_ = outputs_and_gradients([x, *given], masks_of(3, 2, 8, False), tf.float32, native_kernels=True)
+  assert np.isnan(outputs[1:, 1]).any() and np.isfinite(outputs[:, 0]).all()
+
+
+def test_choice(monkeypatch, capsys):
+  monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
+  assert native.chosen('auto') and native.chosen('native') and not native.chosen('xla')
+  assert not capsys.readouterr().err
+  monkeypatch.setattr(native, 'register', lambda: ([], 'they are not built'))
+  assert not native.chosen('xla') and not native.chosen('auto')
+  assert capsys.readouterr().err.splitlines() == [
+    'notice: going on without the native kernels, which are faster: they are not built']
+  with pytest.raises(UserError, match='--recurrence=native: expected native kernels, but they are not built'):
+    native.chosen('native')
