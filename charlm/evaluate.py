@@ -22,6 +22,7 @@ def main(given):
     from charlm import allocator, evaluation
     from charlm.learner import Learner, make_strategy
     from data_pipeline import prepare
+  allocator.keep_freed()
   opened = workdir.open_model(config.workdir, config.weights)
   data = choose_data(config, opened.config.data)
   split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')
@@ -35,7 +36,6 @@ def main(given):
   if file.num_unknown:
     print(f'warning: --corpus={data.corpus}: {file.num_unknown:,} of {file.num_tokens:,} characters are unknown to '
           f'this model, first {file.first_unknown!r}', file=sys.stderr)
-  allocator.keep_freed()
   learner = Learner(opened.model, strategy=make_strategy('default'))
   sums = evaluation.evaluate_file(learner, file, batch_size=config.batch_size, length=config.chunk_length,
                                   bar=evaluation.progress_bar)

@@ -22,10 +22,10 @@ def main(given):
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import allocator, loop, sampling
     from data_pipeline import prepare, streams
+  allocator.keep_freed()
   begun = workdir.begun(folder)
   tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(folder) if begun else None)
   streams.check_fits(config.data, files)
-  allocator.keep_freed()
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
