@@ -19,14 +19,20 @@ class Map(tf.Module):
     self.gain = tf.Variable(tf.ones(units), name=f'{name}_gain')
     self.bias = tf.Variable(tf.constant(bias, tf.float32, [units]), name=f'{name}_bias')
 
+  def _weights(self):
+    return recurrence.centre(self.kernel, self.groups), *map(tf.convert_to_tensor, (self.gain, self.bias))
+
   def fixed(self):
     """-> the map of x [B, n], with weights read and centred now."""
-    kernel = recurrence.centre(self.kernel, self.groups)
-    gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
-    return lambda x, matmul=tf.matmul: recurrence.layer_norm(matmul(x, kernel), gain, bias, self.groups)
+    kernel, gain, bias = self._weights()
+    return lambda x: recurrence.layer_norm(tf.matmul(x, kernel), gain, bias, self.groups)
 
-  def __call__(self, x, matmul=tf.matmul):
-    y = self.fixed()(tf.reshape(x, [-1, x.shape[-1]]), matmul)  # one large product is faster than many small ones
+  def __call__(self, x, *, native_kernels=False, differentiable=True):
+    flat = tf.reshape(x, [-1, x.shape[-1]])  # one large product is faster than a batch of small ones
+    if native_kernels:
+      y = native.linear_map(flat, *self._weights(), self.groups, differentiable=differentiable)
+    else:
+      y = self.fixed()(flat)
     return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [y.shape[-1]]], 0))
 
 
@@ -98,11 +104,11 @@ class LanguageModel(tf.Module):
     return self.recurrent_layers[0].input_map(embedded)
 
   def _first_input(self, tokens):
-    """[T, B] -> [T, B, 3H]: by a table of V rows, or token by token where the chunk has fewer than V."""
+    """[T, B] -> recurrence.Rows of a table of V rows, or [T, B, 3H] token by token where the chunk has fewer."""
     count = tokens.shape.num_elements()
     if count is not None and count < self.vocab_size:
       return self._first_map(tf.gather(self.embedding, tokens))
-    return tf.gather(self._first_map(self.embedding), tokens)
+    return recurrence.Rows(self._first_map(self.embedding), tokens)
 
   def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False):
     """Reads tokens.
@@ -119,8 +125,8 @@ class LanguageModel(tf.Module):
     Returns:
       logits [B, T, V] float32, states after each token (a tuple of [T, B, H]), the state after the last one.
     """
-    matmul = native.matmul if native_kernels else tf.matmul
     config, count = self.config, len(self.recurrent_layers)
+    how = {'native_kernels': native_kernels, 'differentiable': training}
 
     def draw(kind, rate, layer):
       """What stays of the layer's units, None where that is all; of three kinds, which follow from other seeds."""
@@ -130,15 +136,16 @@ class LanguageModel(tf.Module):
 
     y, total, states = None, 0.0, []
     for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):
-      x = layer.input_map(y, matmul) if i else self._first_input(tf.transpose(tokens))
+      x = layer.input_map(y, **how) if i else self._first_input(tf.transpose(tokens))
       masks = [cells.Mask(draw(0, config.zoneout, i), 1.0 if training else 1 - drawn(config.zoneout)),
                cells.Mask(draw(1, config.recurrent_dropout, i), up(config.recurrent_dropout) if training else 1.0)]
-      y, after = layer(x, start, masks, native_kernels=native_kernels, differentiable=training)
+      y, after = layer(x, start, masks, **how)
       states.append(after)
       stays = draw(2, config.dropout, i)
       if stays is not None:
         y = tf.where(stays, y * up(config.dropout), 0.0)
       total += y
+    matmul = native.matmul if native_kernels else tf.matmul
     logits = matmul(tf.reshape(total, [-1, self.config.units]), self.output_kernel) + self.output_bias
     logits = tf.reshape(logits, tf.concat([tf.shape(total)[:-1], [self.vocab_size]], 0))
     return tf.transpose(logits, [1, 0, 2]), tuple(states), tuple(s[-1] for s in states)

@@ -62,35 +62,59 @@ def _call(name, operands, shapes, *numbers):
 def matmul(a, b):
   """a [n, m], b [m, k] -> a b [n, k], float32. All shapes in this file are static."""
   (n, m), k = a.shape, b.shape[1]
+  return _call('product', [a, b], [(n, k)], n, m, k, False)[0], lambda dc: _product_gradient(a, b, dc)
 
-  def gradient(dc):
-    return (_call('product', [dc, b], [(n, m)], n, k, m, True)[0],
-            _call('transposed_product', [a, dc], [(m, k)], m, n, k)[0])
 
-  return _call('product', [a, b], [(n, k)], n, m, k, False)[0], gradient
+def _product_gradient(a, b, dc):
+  (n, m), k = a.shape, b.shape[1]
+  return (_call('product', [dc, b], [(n, m)], n, k, m, True)[0],
+          _call('transposed_product', [a, dc], [(m, k)], m, n, k)[0])
+
+
+def linear_map(x, W, gain, bias, groups, *, differentiable):
+  """`model.Map`: x [n, m], W [m, sum(groups)] `centre`d -> LN(x W; gain) + bias [n, sum(groups)], float32."""
+  (n, m), columns, numbers = x.shape, W.shape[1], (len(groups), *groups)
+
+  @tf.custom_gradient
+  def call(x, W, gain, bias):
+    shapes = [(n, columns), (n, columns), (n, len(groups))] if differentiable else [(n, columns)]
+    y, *residue = _call('map', [x, W, gain, bias], shapes, differentiable, n, m, *numbers)
+
+    def gradient(dy):
+      assert differentiable, 'the gradient of a map that keeps nothing for it'
+      dproduct, dgain, dbias = _call('map_gradient', [dy, *residue, gain], [(n, columns), gain.shape, bias.shape], n,
+                                     *numbers)
+      return (*_product_gradient(x, W, dproduct), dgain, dbias)
+
+    return y, gradient
+
+  return call(x, W, gain, bias)
 
 
 def gru(x, start, U, gain, bias, masks, *, differentiable):
   """`recurrence.recurrent_layer` for cells.GRU, float32: -> states after each token [T, B, H].
 
-  x [T, B, 3H], start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in cells.py. The gradient can be
-  taken once, and only where `differentiable`: what it needs is not kept otherwise.
+  x [T, B, 3H] or recurrence.Rows of a table, start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in
+  cells.py. The gradient can be taken once, and only where `differentiable`: what it needs is not kept otherwise.
   """
-  steps, batch, units = *x.shape[:2], U.shape[0]
-  kept = [mask.kept for mask in masks if mask.kept is not None]
-  numbers = (steps, batch, units, *(mask.scale for mask in masks), *(mask.kept is not None for mask in masks))
+  x, tokens = x if isinstance(x, tuple) else (x, None)
+  steps, batch = x.shape[:2] if tokens is None else tokens.shape
+  units, rows_of_table = U.shape[0], 0 if tokens is None else x.shape[0]
+  more = [t for t in (tokens, *(mask.kept for mask in masks)) if t is not None]
+  numbers = (steps, batch, units, tokens is not None, *(mask.scale for mask in masks),
+             *(mask.kept is not None for mask in masks))
 
   @tf.custom_gradient
   def layer(x, start, U, gain, bias):
     shapes = [(steps, batch, units)]
     if differentiable:
       shapes += [(steps, batch, 6 * units), (steps, batch, 2)]
-    states, *residue = _call('gru_forward', [x, start, U, gain, bias, *kept], shapes, differentiable, *numbers)
+    states, *residue = _call('gru_forward', [x, start, U, gain, bias, *more], shapes, differentiable, *numbers)
 
     def gradient(dstates):
       assert differentiable, 'the gradient of a layer that keeps nothing for it'
-      return _call('gru_backward', [dstates, start, states, *residue, U, gain, bias, *kept],
-                   [x.shape, start.shape, U.shape, gain.shape, bias.shape], *numbers)
+      return _call('gru_backward', [dstates, start, states, *residue, U, gain, bias, *more],
+                   [x.shape, start.shape, U.shape, gain.shape, bias.shape], rows_of_table, *numbers)
 
     return states, gradient
 

@@ -13,12 +13,19 @@ weights, so `centre` does it once a step, and tokens are divided by their root m
 The forward loop keeps all that its gradient needs: computing the gates again was slower (benchmarks/recurrence.py).
 """
 import itertools
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from charlm import cells, native
 
 EPSILON = 1e-5
+
+
+class Rows(NamedTuple):
+  """Maps of tokens that depend on the token alone: table [V, kH], tokens [T, B] -> [T, B, kH]."""
+  table: tf.Tensor
+  tokens: tf.Tensor
 
 
 def centre(weights, groups):
@@ -156,7 +163,7 @@ def _backward(cell, dstates, start, states, residue, U, gain, bias, masks):
 def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels=False, differentiable=True):
   """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain and bias.
 
-  x [T, B, kH]: the input's normalised maps, gains and biases included. state: nest of [B, H] before the first
+  x [T, B, kH] or Rows: the input's normalised maps, gains and biases included. state: nest of [B, H] before the first
   token. U [H, kH], centred here. gain [kH] of the state's maps. bias: what `cell` adds to them (GRU: beta_hc [H]).
   masks: one cells.Mask for each that the cell takes; by default nothing is masked.
   native_kernels: use native.py, which has the GRU, where T and B are known and XLA compiles for a CPU.
@@ -169,6 +176,8 @@ def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels
   if native_kernels:
     states = native.gru(x, state, centred, gain, bias, masks, differentiable=differentiable)
     return states, states
+  if isinstance(x, Rows):
+    x = tf.gather(x.table, x.tokens)
 
   def pack(flat):
     return tf.nest.pack_sequence_as((state, bias), flat)

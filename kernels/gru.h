@@ -1,7 +1,5 @@
 // The layer-norm GRU of recurrence.py and cells.py for one instruction set, for some rows of the batch: no row depends
-// on another, so that no thread waits inside a chunk. Included after products.h, by kernels.cc.
-
-INLINE float inverse_rms(Vec squares, long count) { return 1.0f / __builtin_sqrtf(sum(squares) / count + 1e-5f); }
+// on another, so that no thread waits inside a chunk. Included after map.h, by kernels.cc.
 
 INLINE Vec factor(const unsigned char* mask, long at, float scale, long n) {
   Vec v = Vec{} + scale;
@@ -24,7 +22,7 @@ static void gru_forward(const Gru& g, const float* packed, long first, long last
             kPanel, false);
     for (long row = 0; row < rows; ++row) {
       const long at = t * g.batch + first + row;
-      const float *a = room + row * stride, *x = g.x + at * 3 * units, *h = before + (first + row) * units;
+      const float *a = room + row * stride, *x = g.x + (g.tokens ? g.tokens[at] : at) * 3 * units, *h = before + (first + row) * units;
       float *after = g.states + at * units, *saved = g.saved ? g.saved + at * 6 * units : nullptr;
       Vec squares = {}, candidate_squares = {};
       for_vectors(2 * units, [&](long j, long n) { const Vec v = load(a + j, n); squares += v * v; });
@@ -64,10 +62,10 @@ static long room_of_backward(long rows, long units) {
   return rows * panels(units) * kPanel + steps_at_once(rows) * rows * 4 * units + room_of_product(3 * units);
 }
 
-// Gradients of rows `first` to `last`; those of U, gain and bias are added to dU, dgain, dbias. `packed`: U^T as one
-// block.
+// Gradients of rows `first` to `last`; those of U, gain, bias and of x where it is a table are added to dU, dgain,
+// dbias and dx. `packed`: U^T as one block.
 static void gru_backward(const Gru& g, const float* packed, long first, long last, float* dU, float* dgain,
-                         float* dbias, float* room) {
+                         float* dbias, float* dx_or_table, float* room) {
   const long units = g.units, rows = last - first, stride = panels(units) * kPanel, most = steps_at_once(rows);
   float *dh = room, *befores = dh + rows * stride, *dproducts = befores + most * rows * units;
   float* room_of_sum = dproducts + most * rows * 3 * units;
@@ -80,7 +78,8 @@ static void gru_backward(const Gru& g, const float* packed, long first, long las
     for (long row = 0; row < rows; ++row) {
       const long at = t * g.batch + first + row;
       const float *saved = g.saved + at * 6 * units, *h = before + row * units, *arrived = g.dstates + at * units;
-      float *d = dh + row * stride, *dx = g.dx + at * 3 * units, *dp = dproduct + row * 3 * units;
+      float *d = dh + row * stride, *dp = dproduct + row * 3 * units;
+      float* dx = dx_or_table + (g.tokens ? g.tokens[at] : at) * 3 * units;
       Vec gates_sum = {}, candidate_sum = {};
       for_vectors(units, [&](long j, long n) {
         const Vec n_r = load(saved + j, n), n_z = load(saved + units + j, n), n_c = load(saved + 2 * units + j, n);
@@ -92,9 +91,9 @@ static void gru_backward(const Gru& g, const float* packed, long first, long las
         const Vec dz = dh_j * (c * c_factor - load(h + j, n)) * z_factor * z * (1.0f - z);
         const Vec dc = dh_j * open * c_factor * (1.0f - c * c);
         const Vec dr = dc * (n_c * gain_c + load(g.bias + j, n)) * r * (1.0f - r), da_c = dc * r;
-        store(dx + j, dr, n);
-        store(dx + units + j, dz, n);
-        store(dx + 2 * units + j, dc, n);
+        store(dx + j, g.tokens ? load(dx + j, n) + dr : dr, n);
+        store(dx + units + j, g.tokens ? load(dx + units + j, n) + dz : dz, n);
+        store(dx + 2 * units + j, g.tokens ? load(dx + 2 * units + j, n) + dc : dc, n);
         store(dgain + j, load(dgain + j, n) + dr * n_r, n);
         store(dgain + units + j, load(dgain + units + j, n) + dz * n_z, n);
         store(dgain + 2 * units + j, load(dgain + 2 * units + j, n) + da_c * n_c, n);

@@ -17,15 +17,21 @@ namespace {
 
 struct Gru {
   long steps, batch, units;
-  const float *x, *start, *gain, *bias;               // [T, B, 3H], [B, H], [3H], [H]
+  const float *x, *start, *gain, *bias;               // [T, B, 3H] or [V, 3H], [B, H], [3H], [H]
+  const int* tokens;                                  // [T, B] which rows of x, or null
   const unsigned char *update_mask, *candidate_mask;  // [T, B, H], or null for all ones
   float update_scale, candidate_scale;
   float *states, *saved, *inverses;                   // [T, B, H], [T, B, 6H] or null, [T, B, 2]
   const float* dstates;                               // [T, B, H]
-  float *dx, *dstart;                                 // [T, B, 3H], [B, H]
+  float* dstart;                                      // [B, H]
 };
 
-// What products.h and gru.h define, for one instruction set.
+struct Groups {  // of columns that layer norm takes together
+  long count, columns;
+  long sizes[8];
+};
+
+// What products.h, map.h and gru.h define, for one instruction set.
 struct Kernels {
   long tile_rows, panel, block;
   void (*pack)(const float*, long, long, long, long, long, long, float*);
@@ -34,18 +40,23 @@ struct Kernels {
   long (*room_of_product)(long);
   void (*gru_forward)(const Gru&, const float*, long, long, float*);
   long (*room_of_forward)(long, long);
-  void (*gru_backward)(const Gru&, const float*, long, long, float*, float*, float*, float*);
+  void (*gru_backward)(const Gru&, const float*, long, long, float*, float*, float*, float*, float*);
   long (*room_of_backward)(long, long);
+  void (*normalise)(const Groups&, long, const float*, const float*, float*, float*, float*);
+  void (*normalise_gradient)(const Groups&, long, const float*, const float*, const float*, const float*, float*, float*,
+                             float*);
 };
 
 #define KERNELS \
   Kernels{TILE_ROWS,      kPanel,      kBlock,          pack,         multiply,        add_transposed, \
-          room_of_product, gru_forward, room_of_forward, gru_backward, room_of_backward}
+          room_of_product, gru_forward, room_of_forward, gru_backward, room_of_backward, \
+          normalise,       normalise_gradient}
 
 namespace base {
 #define LANES 4
 #define TILE_ROWS 4
 #include "products.h"
+#include "map.h"
 #include "gru.h"
 constexpr Kernels kernels = KERNELS;
 #undef LANES
@@ -63,6 +74,7 @@ namespace avx2 {
 #define LANES 8
 #define TILE_ROWS 4
 #include "products.h"
+#include "map.h"
 #include "gru.h"
 constexpr Kernels kernels = KERNELS;
 #undef LANES
@@ -80,6 +92,7 @@ namespace avx512 {
 #define LANES 16
 #define TILE_ROWS 8
 #include "products.h"
+#include "map.h"
 #include "gru.h"
 constexpr Kernels kernels = KERNELS;
 #undef LANES
@@ -176,16 +189,64 @@ void transposed_product(Out out, In in, const char* opaque, size_t, void*) {
   sum_parts(parts.numbers, threads, size, only_output(out));
 }
 
-Gru gru(Numbers& numbers, In masks) {
+Groups groups(Numbers& numbers) {
+  Groups groups = {};
+  groups.count = numbers.integer();
+  for (long i = 0; i < groups.count; ++i) groups.columns += groups.sizes[i] = numbers.integer();
+  return groups;
+}
+
+// a [rows, count], b [count, columns], gain, bias [columns] -> y [rows, columns], and what its gradient needs where that
+// will be taken: normal [rows, columns], inverses [rows, groups].
+template <const Kernels& K>
+void map(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), keep = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
+  const Groups g = groups(numbers);
+  Room packed(count * panels<K>(g.columns) * K.panel);
+  pack<K>(input(in, 1), g.columns, 1, count, g.columns, K.block, threads, packed.numbers);
+  float* y = keep ? output(out, 0) : only_output(out);
+  parallel(rows, K.tile_rows, threads, [&](long first, long last, long) {
+    for (long n; first < last; first += n) {  // rows that are still in the cache when they are normalised
+      n = last - first < 64 ? last - first : 64;
+      K.multiply(n, count, g.columns, input(in, 0) + first * count, packed.numbers, y + first * g.columns, nullptr);
+      K.normalise(g, n, input(in, 2), input(in, 3), y + first * g.columns,
+                  keep ? output(out, 1) + first * g.columns : nullptr,
+                  keep ? output(out, 2) + first * g.count : nullptr);
+    }
+  });
+}
+
+// dy, normal, inverses, gain -> gradients of a b [rows, columns], gain and bias.
+template <const Kernels& K>
+void map_gradient(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), rows = numbers.integer();
+  const Groups g = groups(numbers);
+  Room parts(2 * threads * g.columns);
+  float *dgain = parts.numbers, *dbias = dgain + threads * g.columns;
+  std::memset(parts.numbers, 0, 2 * threads * g.columns * 4);
+  parallel(rows, 1, threads, [&](long first, long last, long i) {
+    const long at = first * g.columns;
+    K.normalise_gradient(g, last - first, input(in, 0) + at, input(in, 1) + at, input(in, 2) + first * g.count,
+                         input(in, 3), output(out, 0) + at, dgain + i * g.columns, dbias + i * g.columns);
+  });
+  sum_parts(dgain, threads, g.columns, output(out, 1));
+  sum_parts(dbias, threads, g.columns, output(out, 2));
+}
+
+// `more`: the operands that may be there, tokens and masks.
+Gru gru(Numbers& numbers, In more) {
   Gru g = {};
   g.steps = numbers.integer(), g.batch = numbers.integer(), g.units = numbers.integer();
+  if (numbers.integer()) g.tokens = static_cast<const int*>(*more++);
   g.update_scale = numbers.real(), g.candidate_scale = numbers.real();
-  if (numbers.integer()) g.update_mask = static_cast<const unsigned char*>(*masks++);
-  if (numbers.integer()) g.candidate_mask = static_cast<const unsigned char*>(*masks++);
+  if (numbers.integer()) g.update_mask = static_cast<const unsigned char*>(*more++);
+  if (numbers.integer()) g.candidate_mask = static_cast<const unsigned char*>(*more++);
   return g;
 }
 
-// x, start, U [H, 3H], gain, bias, masks -> states, and saved, inverses where the gradient will be taken.
+// x, start, U [H, 3H], gain, bias, tokens, masks -> states, and saved, inverses where the gradient will be taken.
 template <const Kernels& K>
 void gru_forward(Out out, In in, const char* opaque, size_t, void*) {
   Numbers numbers{opaque};
@@ -202,25 +263,28 @@ void gru_forward(Out out, In in, const char* opaque, size_t, void*) {
   });
 }
 
-// dstates, start, states, saved, inverses, U, gain, bias, masks -> dx, dstart, dU, dgain, dbias.
+// dstates, start, states, saved, inverses, U, gain, bias, tokens, masks -> dx, dstart, dU, dgain, dbias.
 template <const Kernels& K>
 void gru_backward(Out out, In in, const char* opaque, size_t, void*) {
   Numbers numbers{opaque};
-  const long threads = numbers.integer();
+  const long threads = numbers.integer(), table_rows = numbers.integer();  // 0 where x is no table
   Gru g = gru(numbers, in + 8);
   g.dstates = input(in, 0), g.start = input(in, 1), g.gain = input(in, 6), g.bias = input(in, 7);
   g.states = const_cast<float*>(input(in, 2)), g.saved = const_cast<float*>(input(in, 3));
-  g.inverses = const_cast<float*>(input(in, 4)), g.dx = output(out, 0), g.dstart = output(out, 1);
-  const long maps = 3 * g.units, weights = g.units * maps;
-  Room packed(maps * panels<K>(g.units) * K.panel), parts(threads * (weights + maps + g.units));
+  g.inverses = const_cast<float*>(input(in, 4)), g.dstart = output(out, 1);
+  const long maps = 3 * g.units, weights = g.units * maps, table = table_rows * maps;
+  const long size = weights + maps + g.units + table;
+  Room packed(maps * panels<K>(g.units) * K.panel), parts(threads * size);
   pack<K>(input(in, 5), 1, maps, maps, g.units, maps, threads, packed.numbers);
   float *dU = parts.numbers, *dgain = dU + threads * weights, *dbias = dgain + threads * maps;
-  std::memset(parts.numbers, 0, threads * (weights + maps + g.units) * 4);
+  float* dtable = dbias + threads * g.units;
+  std::memset(parts.numbers, 0, threads * size * 4);
   parallel(g.batch, 1, threads, [&](long first, long last, long i) {
     Room room(K.room_of_backward(last - first, g.units));
     K.gru_backward(g, packed.numbers, first, last, dU + i * weights, dgain + i * maps, dbias + i * g.units,
-                   room.numbers);
+                   table ? dtable + i * table : output(out, 0), room.numbers);
   });
+  if (table) sum_parts(dtable, threads, table, output(out, 0));
   sum_parts(dU, threads, weights, output(out, 2));
   sum_parts(dgain, threads, maps, output(out, 3));
   sum_parts(dbias, threads, g.units, output(out, 4));
@@ -234,6 +298,8 @@ template <const Kernels& K>
 void add_calls(const std::string& set, Registry registry, Add add) {
   const std::pair<const char*, Call> calls[] = {{"product", product<K>},
                                                 {"transposed_product", transposed_product<K>},
+                                                {"map", map<K>},
+                                                {"map_gradient", map_gradient<K>},
                                                 {"gru_forward", gru_forward<K>},
                                                 {"gru_backward", gru_backward<K>}};
   for (const auto& [name, call] : calls)

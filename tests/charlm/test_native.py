@@ -68,6 +68,61 @@ def test_layer_without_gradient_gives_the_same_states(instruction_set):
 
 
 @needs_kernels
+def test_layer_takes_rows_of_a_table(instruction_set):
+  """The table's gradient sums those of the tokens that are the same."""
+  _, *given = (tf.constant(a, tf.float32) for a in arguments(6, 5, 7))
+  random = np.random.default_rng(0)
+  table, tokens = tf.constant(random.normal(size=(4, 21)), tf.float32), tf.constant(random.integers(0, 4, (6, 5)))
+  results = []
+  for fast in True, False:
+    @tf.function(jit_compile=True)
+    def run(table, *given, fast=fast):
+      with tf.GradientTape() as tape:
+        tape.watch([table, given[:-1]])
+        x = recurrence.Rows(table, tf.cast(tokens, tf.int32))
+        outputs, _ = recurrence.recurrent_layer(cells.GRU, x, *given[:-1], native_kernels=fast)
+        loss = tf.reduce_sum(outputs * given[-1])
+      return [outputs, *map(tf.convert_to_tensor, tape.gradient(loss, [table, *given[:-1]]))]
+
+    results.append(run(table, *given))
+  for got, want in zip(*results, strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
+
+
+@needs_kernels
+@pytest.mark.parametrize('n, m, groups', [(1, 3, [4]), (5, 7, [6, 3]), (70, 300, [34, 17]), (129, 20, [5, 5, 5])])
+def test_linear_map_agrees_with_the_slow_twin(n, m, groups, instruction_set):
+  random = np.random.default_rng(n)
+  columns = sum(groups)
+  x, W, dy = (random.normal(size=shape) for shape in ((n, m), (m, columns), (n, columns)))
+  gain, bias = random.normal(size=(2, columns))
+
+  def run(x, W, gain, bias, fast):
+    with tf.GradientTape() as tape:
+      tape.watch([x, W, gain, bias])
+      centred = recurrence.centre(W, groups)
+      if fast:
+        y = native.linear_map(x, centred, gain, bias, groups, differentiable=True)
+      else:
+        y = recurrence.layer_norm(x @ centred, gain, bias, groups)
+      loss = tf.reduce_sum(y * tf.cast(dy, y.dtype))
+    return [y, *tape.gradient(loss, [x, W, gain, bias])]
+
+  given = [tf.constant(a) for a in (x, W, gain, bias)]
+  fast = tf.function(run, jit_compile=True)(*(tf.cast(g, tf.float32) for g in given), True)
+  edges = np.cumsum(groups)[:-1]
+  parts = zip(*(np.split(a, edges, -1) for a in (x @ W, gain, bias)), strict=True)
+  want = np.concatenate([references.layer_norm(*part) for part in parts], -1)
+  np.testing.assert_allclose(fast[0], want, rtol=2e-3, atol=2e-4)
+  for got, want in zip(fast, run(*given, False), strict=True):
+    assert np.linalg.norm(got.numpy() - want.numpy()) < 2e-5 * np.linalg.norm(want)
+  forward = tf.function(native.linear_map, jit_compile=True)
+  centred = recurrence.centre(tf.cast(W, tf.float32), groups)
+  alone = forward(*(tf.cast(a, tf.float32) for a in (x, centred, gain, bias)), groups, differentiable=False)
+  np.testing.assert_array_equal(alone, fast[0])
+
+
+@needs_kernels
 @pytest.mark.parametrize('n, m, k', [(1, 1, 1), (3, 5, 7), (4, 256, 24), (37, 300, 50), (300, 257, 97), (130, 700, 3)])
 def test_matmul_agrees_with_numpy(n, m, k, instruction_set):
   random = np.random.default_rng(n + m + k)
