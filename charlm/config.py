@@ -269,6 +269,8 @@ class RunConfig(Checked):
                        'goes on; flags left out then keep their values.')
   preset: str = field('', 'A named recipe that comes with charlm, such as demo; flags beside it win. A place to start '
                       'from.')
+  profile: bool = field(False, 'Profile ten steps, once the first steps are over, for TensorBoard\'s Profile page (pip '
+                        'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')
 
   def check(self):
     if not self.workdir:

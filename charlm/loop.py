@@ -27,7 +27,8 @@ class Trainer:
   each checkpoint. A run that was killed and started again gives the same bits as one that was not.
   """
 
-  def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None):
+  def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None,
+               profile=False):
     """Sets up, and restores the newest checkpoint if there is one. Writes nothing; `run` needs the workdir to exist.
 
     Args:
@@ -37,6 +38,7 @@ class Trainer:
       identity: what the weights belong to; `vocab_size`, and whatever else each checkpoint shall name.
       started: time.perf_counter() at the start of the command, for --max_minutes.
       write_sample: model -> bytes, text to print and keep now and then; None writes none.
+      profile: whether to profile some steps.
     """
     self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
     self.started, self.train_file, self.valid_file = started, train_file, valid_file
@@ -66,6 +68,8 @@ class Trainer:
     if found:
       self._restore(*found)
     self.interval = record.Interval(**self.state['interval'])
+    first = self.state['step'] + LOOK_EVERY  # the first steps compile
+    self.profiled = range(first, first + LOOK_EVERY) if profile else range(0)
 
   def _optimizer_variables(self):
     return [v.value for v in self.learner.optimizer.variables]
@@ -154,7 +158,8 @@ class Trainer:
         length = self._length(progress)
         chunks = self._chunks(length, cursor.offset)
       began = time.perf_counter()
-      self.carry, metrics = self.learner.step(next(chunks), self.carry, progress)
+      with self.record.profile(self.state['step'], self.profiled):
+        self.carry, metrics = self.learner.step(next(chunks), self.carry, progress)
       self.pending.append(metrics)
       epoch, offset = self.rows.after(cursor, length=length, stride=length - data.chunk_overlap)
       self.state.update(step=self.state['step'] + 1, epoch=epoch, offset=offset)

@@ -10,6 +10,7 @@ import math
 import os
 import pathlib
 import shutil
+import sys
 
 import tensorflow as tf
 
@@ -74,6 +75,7 @@ class Record:
     events = self.workdir / 'tensorboard'
     shutil.rmtree(events, ignore_errors=True)
     self._events = tf.summary.create_file_writer(str(events))
+    self._profiled = 0  # steps in the profile that is being made
     for line in lines:
       self._scalars(line)
 
@@ -98,10 +100,31 @@ class Record:
     with self._events.as_default(step=step):
       tf.summary.text('sample', '    ' + text.decode('utf-8', 'replace').replace('\n', '\n    '))
 
+  @contextlib.contextmanager
+  def profile(self, step, steps):
+    """Around each step: TensorBoard's profile of those in `steps`, a range, or of as many as the run has."""
+    if step not in steps:
+      yield
+      return
+    if not self._profiled:
+      tf.profiler.experimental.start(str(self.workdir / 'tensorboard'))
+    self._profiled += 1
+    with tf.profiler.experimental.Trace('train', step_num=step, _r=1):
+      yield
+    if step == steps[-1]:
+      self._end_profile()
+
+  def _end_profile(self):
+    tf.profiler.experimental.stop()
+    print(f'Profiled {self._profiled} steps: tensorboard --logdir={self.workdir}, page Profile', file=sys.stderr)
+    self._profiled = 0
+
   def __enter__(self):
     return self
 
   def __exit__(self, *error):
+    if self._profiled:
+      self._end_profile()
     with contextlib.suppress(OSError, tf.errors.OpError):  # what could not be written has been told of already
       self._file.close()
       self._events.close()

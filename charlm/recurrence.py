@@ -10,7 +10,8 @@
 Layer norm subtracts the mean of a map over its units. That is the same as removing the mean of each row of the
 weights, so `centre` does it once a step, and tokens are divided by their root mean square only.
 
-The forward loop keeps all that its gradient needs: computing the gates again was slower (benchmarks/recurrence.py).
+The forward loop keeps all that its gradient needs: computing the gates again was slower (benchmarks/README.md). On a
+CPU native.py does the same faster, where its kernels are built.
 """
 import itertools
 from typing import NamedTuple

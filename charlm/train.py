@@ -1,4 +1,5 @@
 """charlm-train: trains a language model on a text."""
+import dataclasses
 import time
 
 from charlm import workdir
@@ -17,7 +18,8 @@ def main(given):
   and TensorBoard events. See also charlm-evaluate, charlm-sample and charlm-export.
   """
   started = time.perf_counter()
-  folder = RunConfig(**{k: given[k] for k in ('workdir', 'preset') if k in given}).workdir
+  run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
+  folder = run_config.workdir
   config = workdir.choose_config(folder, given)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import allocator, loop, sampling
@@ -27,7 +29,7 @@ def main(given):
   tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(folder) if begun else None)
   streams.check_fits(config.data, files)
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
-                         workdir.identity(tokenizer, files), started=started,
+                         workdir.identity(tokenizer, files), started=started, profile=run_config.profile,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   with workdir.locked(folder):  # nothing is written before all is known to fit together
     if not begun:

@@ -1,6 +1,7 @@
 """metrics.jsonl is the record: lines of steps done again are dropped, and the plot is drawn from it."""
 import json
 
+import pytest
 import tensorflow as tf
 
 from charlm import record
@@ -54,3 +55,13 @@ def test_interval_sums():
   assert record.Interval(**interval.asdict()) == interval
   assert not interval.add(nats=float('nan'), tokens=1.0, gradient_norm=1.0, learning_rate=0.1)
   assert not interval.add(nats=1.0, tokens=1.0, gradient_norm=float('inf'), learning_rate=0.1)
+
+
+@pytest.mark.parametrize('steps', [5, 3])
+def test_profile_is_of_the_steps_in_range(steps, tmp_path, capsys):
+  with record.Record(tmp_path, 0) as kept:
+    for step in range(steps):
+      with kept.profile(step, range(2, 4)):
+        tf.constant(1.0) + 1.0
+  assert list((tmp_path / 'tensorboard/plugins/profile').glob('*/*.xplane.pb'))
+  assert capsys.readouterr().err.startswith(f'Profiled {min(2, steps - 2)} steps: tensorboard --logdir=')
