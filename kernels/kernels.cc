@@ -3,9 +3,13 @@
 // Compiled for every instruction set below, so that one binary runs well on any machine: what the machine has is
 // found when the library is loaded. It needs nothing but a C++ compiler: `charlm_register` is handed the registry of
 // XLA by the TensorFlow that is loaded. Arrays are float32, row after row; masks are bytes of 0 and 1.
+#include <atomic>
+#include <condition_variable>
 #include <cstddef>
 #include <cstdlib>
 #include <cstring>
+#include <functional>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <utility>
@@ -113,15 +117,72 @@ struct Room {
   float* numbers;
 };
 
+// Threads that wait for work: awake for a while, since calls follow each other and waking up takes longer than the
+// shortest of them, then asleep. Never destroyed: a thread may still wait when the process ends.
+class Pool {
+ public:
+  static Pool& global() {
+    static Pool* pool = new Pool;
+    return *pool;
+  }
+
+  // Calls job(i) for i < count, each in a thread of its own, and waits. False, and nothing done, where the threads are
+  // at work for another caller.
+  bool run(long count, const std::function<void(long)>& job) {
+    std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
+    if (!turn) return false;
+    for (; size_ < count; ++size_) std::thread(&Pool::wait, this, size_, round_.load()).detach();
+    left_ = count - 1;
+    {
+      std::lock_guard<std::mutex> lock(mutex_);
+      job_ = &job, count_ = count, ++round_;
+    }
+    wake_.notify_all();
+    job(0);
+    for (long spins = 0; left_; ++spins) pause(spins);
+    return true;
+  }
+
+ private:
+  static void pause(long spins) {
+#if defined(__x86_64__)
+    if (spins < 5000) return __builtin_ia32_pause();
+#endif
+    std::this_thread::yield();
+  }
+
+  void wait(long index, unsigned long round) {
+    for (;;) {
+      for (long spins = 0; round_ == round && spins < 5000; ++spins) pause(spins);
+      std::unique_lock<std::mutex> lock(mutex_);
+      wake_.wait(lock, [&] { return round_ != round; });
+      round = round_;  // with the job and the count that belong to it
+      const std::function<void(long)>* job = index < count_ ? job_ : nullptr;
+      lock.unlock();
+      if (job) (*job)(index), --left_;
+    }
+  }
+
+  std::mutex turn_, mutex_;
+  std::condition_variable wake_;
+  std::atomic<unsigned long> round_{0};
+  std::atomic<long> left_{0};
+  const std::function<void(long)>* job_ = nullptr;
+  long count_ = 0, size_ = 1;  // threads at work, and all there are; both with the caller
+};
+
 // Calls work(first, last, index) with a share of `count` for each thread, of whole `unit`s; waits for all.
 template <class Work>
 void parallel(long count, long unit, long threads, const Work& work) {
   const long units = (count + unit - 1) / unit;
   if (threads > units) threads = units;
   const auto share = [&](long i) { return i == threads ? count : units * i / threads * unit; };
+  const std::function<void(long)> job = [&](long i) { work(share(i), share(i + 1), i); };
+  if (threads <= 1) return job(0);
+  if (Pool::global().run(threads, job)) return;
   std::vector<std::thread> others;
-  for (long i = 1; i < threads; ++i) others.emplace_back([&, i] { work(share(i), share(i + 1), i); });
-  work(0, share(1), 0);
+  for (long i = 1; i < threads; ++i) others.emplace_back(job, i);
+  job(0);
   for (std::thread& t : others) t.join();
 }
 

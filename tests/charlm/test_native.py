@@ -1,4 +1,6 @@
 """The native kernels, in each instruction set of this machine, against the slow twins and against XLA."""
+import concurrent.futures
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -163,6 +165,22 @@ def test_not_a_number_is_not_hidden(instruction_set):
   x[1, 1, 3] = np.nan
   outputs, *_ = outputs_and_gradients([x, *given], masks_of(3, 2, 8, False), tf.float32, native_kernels=True)
   assert np.isnan(outputs[1:, 1]).any() and np.isfinite(outputs[:, 0]).all()
+
+
+@needs_kernels
+def test_callers_at_the_same_time(monkeypatch):
+  """Two replicas call from threads of their own; one of them finds the kernels' threads at work."""
+  random = np.random.default_rng(0)
+  a, b = (tf.constant(random.normal(size=shape), tf.float32) for shape in ((64, 96), (96, 50)))
+  calls = []
+  for threads in 1, 3, 5:
+    monkeypatch.setattr(native, 'threads', lambda threads=threads: threads)
+    calls.append(tf.function(lambda a, b: native.matmul(a, b), jit_compile=True).get_concrete_function(a, b))
+  want = calls[0](a, b).numpy()
+  with concurrent.futures.ThreadPoolExecutor(3) as pool:
+    results = list(pool.map(lambda i: calls[i % 3](a, b).numpy(), range(600)))
+  for got in results:
+    np.testing.assert_array_equal(got, want)
 
 
 def test_choice(monkeypatch, capsys):
