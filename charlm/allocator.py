@@ -15,4 +15,4 @@ def keep_freed():
   if mallopt:
     mallopt(M_ARENA_MAX, 1)  # other arenas than the first map large blocks whatever M_MMAP_MAX says
     mallopt(M_MMAP_MAX, 0)
-    mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    mallopt(M_TRIM_THRESHOLD, -1)  # never

@@ -166,6 +166,10 @@ class ModelConfig(Checked):
                          'training. As --recurrent_dropout, and gradients reach further back.',
                          minimum=0.0, maximum=MOST_DROPPED)
 
+  compute_dtype: str = field('float32', 'What numbers are rounded to before they are multiplied in matrix products; '
+                             'sums, norms, gates and the loss stay float32. bfloat16 is faster on accelerators that '
+                             'have it, slower on most CPUs.', choices=['float32', 'bfloat16'])
+
   @property
   def least_weights(self):
     """Numbers in the largest weights, whatever the vocabulary: a lower bound that costs nothing to know."""
@@ -219,9 +223,6 @@ class TrainConfig(Checked):
   strategy: str = field('default', 'default trains on one device (the first GPU if there is one), mirrored on '
                         'all GPUs, or on all logical CPU devices, of this machine. Use it where there are several.',
                          choices=['default', 'mirrored'])
-  recurrence: str = field('auto', 'What computes the recurrent layers: native kernels for CPUs, which are built at '
-                          'install where there is a C++ compiler, xla, which runs anywhere, or the faster of those '
-                          'that are there.', choices=['auto', 'xla', 'native'])
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
                     minimum=0, maximum=2**31 - 1)
 
@@ -262,6 +263,11 @@ class Config:
     return {k: v for group in dataclasses.asdict(self).values() for k, v in group.items()}
 
 
+RECURRENCE_HELP = (
+  'What computes the recurrent layers: native kernels for CPUs, which are built at install where there is a C++ '
+  'compiler; xla, which runs anywhere; or auto, the faster of those that are there.')
+
+
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Checked):
   """Where the model goes, and a recipe to start from."""
@@ -269,6 +275,7 @@ class RunConfig(Checked):
                        'goes on; flags left out then keep their values.')
   preset: str = field('', 'A named recipe that comes with charlm, such as demo; flags beside it win. A place to start '
                       'from.')
+  recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   profile: bool = field(False, 'Profile ten steps, once the first steps are over, for TensorBoard\'s Profile page (pip '
                         'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')
 
@@ -287,6 +294,7 @@ class EvaluateConfig(Checked):
   batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text.',
                           minimum=0)
   chunk_length: int = field(64, 'Tokens in a step; changes the speed, not the result.', minimum=1)
+  recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
 
 

@@ -36,7 +36,7 @@ def main(given):
   if file.num_unknown:
     print(f'warning: --corpus={data.corpus}: {file.num_unknown:,} of {file.num_tokens:,} characters are unknown to '
           f'this model, first {file.first_unknown!r}', file=sys.stderr)
-  learner = Learner(opened.model, strategy=make_strategy('default'))
+  learner = Learner(opened.model, strategy=make_strategy('default'), recurrence=config.recurrence)
   sums = evaluation.evaluate_file(learner, file, batch_size=config.batch_size, length=config.chunk_length,
                                   bar=evaluation.progress_bar)
   print(json.dumps({**evaluation.report(sums, file), 'corpus': data.corpus, 'split': split,

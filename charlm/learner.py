@@ -26,15 +26,16 @@ class Learner:
   The carry is the recurrent state: a nest of [rows of a replica, H], an argument and a result of every step.
   """
 
-  def __init__(self, model, config: TrainConfig | None = None, *, strategy, batch_size=1, longest=1, overlap=0):
-    """batch_size: rows of all replicas. longest: tokens of the longest chunk. overlap: T - S.
+  def __init__(self, model, config: TrainConfig | None = None, *, strategy, batch_size=1, longest=1, overlap=0,
+               recurrence='auto'):
+    """batch_size: rows of all replicas. longest: tokens of the longest chunk. overlap: T - S. recurrence: a flag.
 
     One that only evaluates needs no `config`, and has no optimizer, which takes twice the memory of the weights.
     """
     self.model, self.config, self.strategy = model, config, strategy
     self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
     self.replicas = strategy.num_replicas_in_sync
-    self.native_kernels = native.chosen(config.recurrence if config else 'auto')
+    self.native_kernels = native.chosen(recurrence, model.config.compute_dtype)
     if config:
       with strategy.scope():
         self.optimizer = optimizer.make_optimizer(config)

@@ -28,7 +28,7 @@ class Trainer:
   """
 
   def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None,
-               profile=False):
+               profile=False, recurrence='auto'):
     """Sets up, and restores the newest checkpoint if there is one. Writes nothing; `run` needs the workdir to exist.
 
     Args:
@@ -39,6 +39,7 @@ class Trainer:
       started: time.perf_counter() at the start of the command, for --max_minutes.
       write_sample: model -> bytes, text to print and keep now and then; None writes none.
       profile: whether to profile some steps.
+      recurrence: of --recurrence.
     """
     self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
     self.started, self.train_file, self.valid_file = started, train_file, valid_file
@@ -58,7 +59,8 @@ class Trainer:
     with self.strategy.scope():
       self.model = LanguageModel(config.model, identity['vocab_size'], config.train.seed)
     self.learner = Learner(self.model, config.train, strategy=self.strategy, batch_size=config.data.batch_size,
-                           longest=max(config.data.lengths), overlap=config.data.chunk_overlap)
+                           longest=max(config.data.lengths), overlap=config.data.chunk_overlap,
+                           recurrence=recurrence)
     self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
     self.carry = self.learner.initial_carry()
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
@@ -138,6 +140,8 @@ class Trainer:
         if not self.state['finished']:
           with self._signals(), self._bar() as bar:
             self._train(bar)
+        if self.profiled and self.state['step'] <= self.profiled[0]:
+          print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
         record.plot(self.workdir)
     except (OSError, tf.errors.OpError) as error:
       what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error).splitlines()[0]

@@ -11,9 +11,9 @@ from charlm.config import ModelConfig
 class Map(tf.Module):
   """A linear map with layer norm: x [.., n] -> LN(x W; gain) + bias [.., sum(groups)]."""
 
-  def __init__(self, size, groups, bias, seed, name):
+  def __init__(self, size, groups, bias, seed, name, dtype):
     super().__init__(name)
-    self.groups = tuple(groups)
+    self.groups, self.dtype = tuple(groups), dtype
     units = sum(self.groups)
     self.kernel = tf.Variable(keras.initializers.GlorotUniform(seed)((size, units)), name=f'{name}_kernel')
     self.gain = tf.Variable(tf.ones(units), name=f'{name}_gain')
@@ -25,7 +25,7 @@ class Map(tf.Module):
   def fixed(self):
     """-> the map of x [B, n], with weights read and centred now."""
     kernel, gain, bias = self._weights()
-    return lambda x: recurrence.layer_norm(tf.matmul(x, kernel), gain, bias, self.groups)
+    return lambda x: recurrence.layer_norm(recurrence.product(x, kernel, self.dtype), gain, bias, self.groups)
 
   def __call__(self, x, *, native_kernels=False, differentiable=True):
     flat = tf.reshape(x, [-1, x.shape[-1]])  # one large product is faster than a batch of small ones
@@ -42,10 +42,10 @@ class RecurrentLayer(tf.Module):
   def __init__(self, size, config, seed, name):
     super().__init__(name)
     units = config.units
-    self.cell, self.zoneout = cells.GRU, config.zoneout
+    self.cell, self.zoneout, self.dtype = cells.GRU, config.zoneout, config.compute_dtype
     groups = [count * units for count in self.cell.groups]
     biases = [config.reset_bias] * units + [config.update_bias] * units + [0.0] * units
-    self.input_map = Map(size, groups, biases, seed, f'{name}_input')
+    self.input_map = Map(size, groups, biases, seed, f'{name}_input', self.dtype)
     square = [keras.initializers.Orthogonal(seed=seed + i)((units, units)) for i in range(1, 4)]
     self.kernel = tf.Variable(tf.concat(square, 1), name=f'{name}_kernel')
     self.gain = tf.Variable(tf.ones(3 * units), name=f'{name}_gain')
@@ -55,14 +55,15 @@ class RecurrentLayer(tf.Module):
 
   def __call__(self, x, state, masks, **options):
     """x [T, B, 3H] from `input_map`, state [B, H] -> outputs [T, B, H], states after each token."""
-    return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias, masks, **options)
+    return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias, masks, dtype=self.dtype,
+                                      **options)
 
   def fixed(self):
     """-> one token's step, (x [B, 3H], state) -> state, with weights read and centred now."""
     kernel = recurrence.centre(self.kernel, self.input_map.groups)
     gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
     factors = (1 - drawn(self.zoneout), 1.0)
-    return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias, factors)
+    return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias, factors, self.dtype)
 
 
 class LanguageModel(tf.Module):
@@ -79,7 +80,7 @@ class LanguageModel(tf.Module):
     self.embedding = tf.Variable(normal((vocab_size, config.embedding_size)), name='embedding')
     size, self.input_layers, self.recurrent_layers = config.embedding_size, [], []
     for i in range(config.input_layers):
-      self.input_layers.append(Map(size, [config.input_units], 0.0, next(seeds), f'input_{i}'))
+      self.input_layers.append(Map(size, [config.input_units], 0.0, next(seeds), f'input_{i}', config.compute_dtype))
       size = config.input_units
     for i in range(config.layers):
       self.recurrent_layers.append(RecurrentLayer(size, config, next(seeds), f'recurrent_{i}'))
@@ -96,6 +97,9 @@ class LanguageModel(tf.Module):
     """The state, with the initial one in each row where rows [B] is true."""
     initial = self.initial_state(tf.shape(rows)[0])
     return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
+
+  def _product(self, a, b):
+    return recurrence.product(a, b, self.config.compute_dtype)
 
   def _first_map(self, embedded):
     """[.., E] -> the first recurrent layer's input map [.., 3H], which depends on the token alone."""
@@ -145,7 +149,7 @@ class LanguageModel(tf.Module):
       if stays is not None:
         y = tf.where(stays, y * up(config.dropout), 0.0)
       total += y
-    matmul = native.matmul if native_kernels else tf.matmul
+    matmul = native.matmul if native_kernels else self._product
     logits = matmul(tf.reshape(total, [-1, self.config.units]), self.output_kernel) + self.output_bias
     logits = tf.reshape(logits, tf.concat([tf.shape(total)[:-1], [self.vocab_size]], 0))
     return tf.transpose(logits, [1, 0, 2]), tuple(states), tuple(s[-1] for s in states)
@@ -165,7 +169,7 @@ class LanguageModel(tf.Module):
       after = [steps[0](tf.gather(table, tokens), state[0])]
       for input_map, step, start in zip(maps, steps[1:], state[1:], strict=True):
         after.append(step(input_map(after[-1]), start))
-      return tf.matmul(tf.add_n(after), kernel) + bias, tuple(after)
+      return self._product(tf.add_n(after), kernel) + bias, tuple(after)
 
     return advance
 

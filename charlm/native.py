@@ -9,12 +9,13 @@ import functools
 import os
 import pathlib
 import sys
+import sysconfig
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from charlm.config import UserError
 
+VERSION = 1  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
 STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
 
@@ -22,26 +23,31 @@ STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
 @functools.cache
 def register():
   """Tells XLA of the kernels. -> the instruction sets that this machine can run, best first; why there are none."""
-  built = sorted(pathlib.Path(__file__).parent.glob('_kernels*.so'))
-  if not built:
+  library = pathlib.Path(__file__).with_name('_kernels' + sysconfig.get_config_var('EXT_SUFFIX'))
+  if not library.exists():
     return [], 'they are not built; install again with a C++ compiler on the path'
   try:
+    from tensorflow.compiler.tf2xla.python import xla  # noqa: F401, for _call
     tensorflow = ctypes.CDLL(str(pathlib.Path(tf.sysconfig.get_lib()) / 'libtensorflow_cc.so.2'))
     registry, add = tensorflow[f'{REGISTRY}6GlobalEv'], tensorflow[f'{REGISTRY}8RegisterERK{STRING}PvS8_']
-    call = ctypes.CDLL(str(built[-1])).charlm_register
-  except (OSError, AttributeError) as error:  # another TensorFlow, or another machine's library
+    call = getattr(ctypes.CDLL(str(library)), f'charlm_register_{VERSION}')
+  except (ImportError, OSError, AttributeError) as error:  # another TensorFlow, or kernels of another version
     return [], str(error)
   call.restype = ctypes.c_char_p
   return call(registry, add).decode().split(), ''
 
 
-def chosen(recurrence):
+def chosen(recurrence, compute_dtype='float32'):
   """Whether to use the kernels: --recurrence=native asks for them, auto takes them where they are, and says if not."""
-  on_cpu = not tf.config.list_logical_devices('GPU')
-  problem = register()[1] if on_cpu else 'they are for CPUs, and there is a GPU'
+  meant = ''  # a reason that needs no notice
+  if tf.config.list_logical_devices('GPU'):
+    meant = 'they are for CPUs, and there is a GPU'
+  if compute_dtype != 'float32':
+    meant = f'they compute in float32, not --compute_dtype={compute_dtype}'
+  problem = meant or register()[1]
   if problem and recurrence == 'native':
     raise UserError(f'--recurrence=native: expected native kernels, but {problem}')
-  if problem and recurrence == 'auto' and on_cpu:
+  if problem and recurrence == 'auto' and not meant:
     print(f'notice: going on without the native kernels, which are faster: {problem}', file=sys.stderr)
   return recurrence != 'xla' and not problem
 
@@ -49,10 +55,12 @@ def chosen(recurrence):
 def threads():
   """Threads for a kernel: as many as TensorFlow was told to use, or one for each core."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  return tf.config.threading.get_intra_op_parallelism_threads() or cores
+  told = tf.config.threading.get_intra_op_parallelism_threads() or int(os.environ.get('TF_NUM_INTRAOP_THREADS') or 0)
+  return told or cores
 
 
 def _call(name, operands, shapes, *numbers):
+  from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
   results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
   numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
   return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)

@@ -9,7 +9,6 @@ import json
 import math
 import os
 import pathlib
-import shutil
 import sys
 
 import tensorflow as tf
@@ -73,7 +72,8 @@ class Record:
       if int(path.stem.partition('-')[2]) > step:
         path.unlink()
     events = self.workdir / 'tensorboard'
-    shutil.rmtree(events, ignore_errors=True)
+    for path in events.glob('events.out.*'):  # profiles stay
+      path.unlink()
     self._events = tf.summary.create_file_writer(str(events))
     self._profiled = 0  # steps in the profile that is being made
     for line in lines:

@@ -47,11 +47,18 @@ def layer_norm(a, gain, bias, groups):
   return tf.concat(normalise(a, groups)[0], -1) * gain + bias
 
 
-def step(cell, x, state, U, gain, bias, factors=None):
+def product(a, b, dtype=None, **options):
+  """tf.matmul of what a and b are when rounded to `dtype`, in the type of a."""
+  if dtype in (None, a.dtype):
+    return tf.matmul(a, b, **options)
+  return tf.cast(tf.matmul(tf.cast(a, dtype), tf.cast(b, dtype), **options), a.dtype)
+
+
+def step(cell, x, state, U, gain, bias, factors=None, dtype=None):
   """One token, for sampling: x [B, kH], U [H, kH] already `centre`d, factors of the masks -> the next state."""
   maps = sum(cell.groups)
   factors = factors or [1.0] * cell.masks
-  return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias, factors)[0]
+  return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias, factors, dtype)[0]
 
 
 def _by_group(cell, maps):
@@ -65,17 +72,16 @@ def _group_mean(maps):
   return tf.add_n([tf.reduce_mean(m, -1, keepdims=True) for m in maps]) / len(maps)
 
 
-def _step(cell, x, state, U, gain, bias, factors):
+def _step(cell, x, state, U, gain, bias, factors, dtype):
   """x, gain: k tensors -> the next state, (k normalised maps, 1/rms of each group, activations)."""
-  product = tf.split(tf.matmul(tf.nest.flatten(state)[0], U), len(gain), -1)
-  groups = _by_group(cell, product)
+  groups = _by_group(cell, tf.split(product(tf.nest.flatten(state)[0], U, dtype), len(gain), -1))
   inverses = [tf.math.rsqrt(_group_mean([tf.square(m) for m in maps]) + EPSILON) for maps in groups]
   n = [m * inverse for maps, inverse in zip(groups, inverses, strict=True) for m in maps]
   state, activations = cell.forward(x, [m * g for m, g in zip(n, gain, strict=True)], state, bias, factors)
   return state, (n, inverses, list(activations))
 
 
-def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias, factors):
+def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias, factors, dtype):
   """The gradient of `_step`: -> of x (k tensors), h U, state, gain (k tensors) and bias (these two [B, ..])."""
   n, inverses, activations = residue
   a = [m * g for m, g in zip(n, gain, strict=True)]
@@ -85,7 +91,7 @@ def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias, facto
   shares = [(i, mean) for i, mean, count in zip(inverses, means, cell.groups, strict=True) for _ in range(count)]
   dproduct = tf.concat([i * (d * g - m * mean) for (i, mean), d, g, m in zip(shares, da, gain, n, strict=True)], -1)
   dh, *others = tf.nest.flatten(dbefore)
-  dbefore = tf.nest.pack_sequence_as(state, [dh + tf.matmul(dproduct, U_transposed), *others])
+  dbefore = tf.nest.pack_sequence_as(state, [dh + product(dproduct, U_transposed, dtype), *others])
   return list(dx), dproduct, dbefore, dgain, dbias
 
 
@@ -118,7 +124,7 @@ def _factors(masks, dtype):
                     for m, k in zip(masks, kept, strict=True)]
 
 
-def _forward(cell, x, state, U, gain, bias, masks):
+def _forward(cell, x, state, U, gain, bias, masks, dtype):
   """-> states after each token, and what `_step` says of each, for the gradient: nests of [T, B, ..]."""
   steps, units = tf.shape(x[0])[0], U.shape[0]
 
@@ -130,13 +136,13 @@ def _forward(cell, x, state, U, gain, bias, masks):
   xs, factors = [_unstack(m) for m in x], _factors(masks, x[0].dtype)
 
   def body(t, state, arrays):
-    state, residue = _step(cell, _read(xs, t), state, U, gain, bias, factors(t))
+    state, residue = _step(cell, _read(xs, t), state, U, gain, bias, factors(t), dtype)
     return t + 1, state, _write(arrays, t, (state, residue))
 
   return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
 
 
-def _backward(cell, dstates, start, states, residue, U, gain, bias, masks):
+def _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype):
   """-> gradients of x, start, U, gain, bias from that of the states after each token."""
   nest = tf.nest.map_structure
   previous = nest(lambda s0, s: tf.concat([s0[None], s[:-1]], 0), start, states)
@@ -148,7 +154,7 @@ def _backward(cell, dstates, start, states, residue, U, gain, bias, masks):
   def body(t, dstate, dxs, dproducts, sums):
     dstate = nest(tf.add, dstate, _read(arrived, t))
     dx, dproduct, dstate, dgain, dbias = _step_gradient(
-        cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias, factors(t))
+        cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias, factors(t), dtype)
     return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), nest(tf.add, sums, (dgain, dbias))
 
   sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (list(gain), bias))
@@ -156,12 +162,13 @@ def _backward(cell, dstates, start, states, residue, U, gain, bias, masks):
   dxs = [_array(steps, units, h) for _ in gain]
   loop = (steps - 1, nest(tf.zeros_like, start), dxs, _array(steps, maps, h), sums)
   _, dstart, dxs, dproducts, sums = tf.while_loop(lambda t, *_: t >= 0, body, loop)
-  dU = tf.matmul(tf.reshape(h, [-1, units]), tf.reshape(dproducts.stack(), [-1, maps]), transpose_a=True)
+  dU = product(tf.reshape(h, [-1, units]), tf.reshape(dproducts.stack(), [-1, maps]), dtype, transpose_a=True)
   dgain, dbias = nest(lambda s: tf.reduce_sum(s, 0), sums)
   return tf.concat(_stack(dxs), -1), dstart, dU, tf.concat(dgain, -1), dbias
 
 
-def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels=False, differentiable=True):
+def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels=False, differentiable=True,
+                    dtype=None):
   """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain and bias.
 
   x [T, B, kH] or Rows: the input's normalised maps, gains and biases included. state: nest of [B, H] before the first
@@ -169,6 +176,7 @@ def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels
   masks: one cells.Mask for each that the cell takes; by default nothing is masked.
   native_kernels: use native.py, which has the GRU, where T and B are known and XLA compiles for a CPU.
   differentiable: whether the gradient will be taken; native kernels keep nothing for it otherwise.
+  dtype: what the numbers in products are rounded to, where it is another than theirs; not with native kernels.
 
   Returns outputs [T, B, H] and the states after each token, a nest of [T, B, H]. Works with T and B unknown.
   """
@@ -189,11 +197,11 @@ def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels
   def layer(x, U, gain, *flat):
     start, bias = pack(flat)
     x, gain = tf.split(x, maps, -1), tf.split(gain, maps)
-    states, residue = _forward(cell, x, start, U, gain, bias, masks)
+    states, residue = _forward(cell, x, start, U, gain, bias, masks, dtype)
 
     def gradient(*dstates):
       dstates = tf.nest.pack_sequence_as(start, dstates)
-      dx, dstart, dU, dgain, dbias = _backward(cell, dstates, start, states, residue, U, gain, bias, masks)
+      dx, dstart, dU, dgain, dbias = _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype)
       return dx, dU, dgain, *tf.nest.flatten((dstart, dbias))
 
     return tf.nest.flatten(states), gradient

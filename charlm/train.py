@@ -30,6 +30,7 @@ def main(given):
   streams.check_fits(config.data, files)
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started, profile=run_config.profile,
+                         recurrence=run_config.recurrence,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   with workdir.locked(folder):  # nothing is written before all is known to fit together
     if not begun:

@@ -8,7 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 from charlm import checkpoint
-from charlm.config import Config, DataConfig, ModelConfig, RunError, TrainConfig, UserError, read_config
+from charlm.config import Config, DataConfig, ModelConfig, RunConfig, RunError, TrainConfig, UserError, read_config
 
 # Flags that say where things are on this machine, not what the model is.
 PLACES = ('workdir', 'preset', 'cache_dir', 'data_dir')
@@ -29,7 +29,7 @@ def choose_config(workdir, given):
 
   Raises UserError where flags are given that differ from those of a checkpoint.
   """
-  chosen = {k: v for k, v in given.items() if k not in ('workdir', 'preset')}
+  chosen = {k: v for k, v in given.items() if k not in RunConfig.__dataclass_fields__}
   groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
   alone = chosen.keys() <= set(PLACES) and _config_path(workdir).exists()
   if not begun(workdir) and not alone:

@@ -1,11 +1,13 @@
 // Native CPU kernels, called by XLA programs as custom calls: matrix products and the layer-norm GRU.
 //
 // Compiled for every instruction set below, so that one binary runs well on any machine: what the machine has is
-// found when the library is loaded. It needs nothing but a C++ compiler: `charlm_register` is handed the registry of
+// found when the library is loaded. It needs nothing but a C++ compiler: `charlm_register_1` is handed the registry of
 // XLA by the TensorFlow that is loaded. Arrays are float32, row after row; masks are bytes of 0 and 1.
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
@@ -39,7 +41,7 @@ struct Groups {  // of columns that layer norm takes together
 struct Kernels {
   long tile_rows, panel, block;
   void (*pack)(const float*, long, long, long, long, long, long, float*);
-  void (*multiply)(long, long, long, const float*, const float*, float*, float*);
+  void (*multiply)(long, long, long, const float*, const float*, float*);
   void (*add_transposed)(long, long, long, const float*, const float*, float*, float*);
   long (*room_of_product)(long);
   void (*gru_forward)(const Gru&, const float*, long, long, float*);
@@ -111,7 +113,11 @@ constexpr Kernels kernels = KERNELS;
 
 // Numbers that nothing has written yet; 64 bytes aligned, as vectors like it.
 struct Room {
-  explicit Room(long count) : numbers(static_cast<float*>(std::aligned_alloc(64, (count * 4 + 127) / 64 * 64))) {}
+  explicit Room(long count) : numbers(static_cast<float*>(std::aligned_alloc(64, (count * 4 + 127) / 64 * 64))) {
+    if (numbers) return;
+    std::fprintf(stderr, "charlm: no memory for %ld more numbers\n", count);
+    std::abort();
+  }
   ~Room() { std::free(numbers); }
   Room(const Room&) = delete;
   float* numbers;
@@ -171,11 +177,14 @@ class Pool {
   long count_ = 0, size_ = 1;  // threads at work, and all there are; both with the caller
 };
 
+// How many of `threads` there is work for, a `unit` at least for each.
+long useful(long threads, long count, long unit) { return std::min(threads, (count + unit - 1) / unit); }
+
 // Calls work(first, last, index) with a share of `count` for each thread, of whole `unit`s; waits for all.
 template <class Work>
 void parallel(long count, long unit, long threads, const Work& work) {
   const long units = (count + unit - 1) / unit;
-  if (threads > units) threads = units;
+  threads = useful(threads, count, unit);
   const auto share = [&](long i) { return i == threads ? count : units * i / threads * unit; };
   const std::function<void(long)> job = [&](long i) { work(share(i), share(i + 1), i); };
   if (threads <= 1) return job(0);
@@ -231,7 +240,7 @@ void product(Out out, In in, const char* opaque, size_t, void*) {
        packed.numbers);
   parallel(rows, K.tile_rows, threads, [&](long first, long last, long) {
     K.multiply(last - first, count, columns, input(in, 0) + first * count, packed.numbers,
-               only_output(out) + first * columns, nullptr);
+               only_output(out) + first * columns);
   });
 }
 
@@ -239,8 +248,8 @@ void product(Out out, In in, const char* opaque, size_t, void*) {
 template <const Kernels& K>
 void transposed_product(Out out, In in, const char* opaque, size_t, void*) {
   Numbers numbers{opaque};
-  const long threads = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
-  const long columns = numbers.integer(), size = rows * columns;
+  const long most = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
+  const long columns = numbers.integer(), size = rows * columns, threads = useful(most, count, K.block);
   Room parts(threads * size), room(threads * K.room_of_product(columns));
   std::memset(parts.numbers, 0, threads * size * 4);
   parallel(count, K.block, threads, [&](long first, long last, long i) {
@@ -270,7 +279,7 @@ void map(Out out, In in, const char* opaque, size_t, void*) {
   parallel(rows, K.tile_rows, threads, [&](long first, long last, long) {
     for (long n; first < last; first += n) {  // rows that are still in the cache when they are normalised
       n = last - first < 64 ? last - first : 64;
-      K.multiply(n, count, g.columns, input(in, 0) + first * count, packed.numbers, y + first * g.columns, nullptr);
+      K.multiply(n, count, g.columns, input(in, 0) + first * count, packed.numbers, y + first * g.columns);
       K.normalise(g, n, input(in, 2), input(in, 3), y + first * g.columns,
                   keep ? output(out, 1) + first * g.columns : nullptr,
                   keep ? output(out, 2) + first * g.count : nullptr);
@@ -282,7 +291,7 @@ void map(Out out, In in, const char* opaque, size_t, void*) {
 template <const Kernels& K>
 void map_gradient(Out out, In in, const char* opaque, size_t, void*) {
   Numbers numbers{opaque};
-  const long threads = numbers.integer(), rows = numbers.integer();
+  const long most = numbers.integer(), rows = numbers.integer(), threads = useful(most, rows, 1);
   const Groups g = groups(numbers);
   Room parts(2 * threads * g.columns);
   float *dgain = parts.numbers, *dbias = dgain + threads * g.columns;
@@ -328,8 +337,9 @@ void gru_forward(Out out, In in, const char* opaque, size_t, void*) {
 template <const Kernels& K>
 void gru_backward(Out out, In in, const char* opaque, size_t, void*) {
   Numbers numbers{opaque};
-  const long threads = numbers.integer(), table_rows = numbers.integer();  // 0 where x is no table
+  const long most = numbers.integer(), table_rows = numbers.integer();  // 0 where x is no table
   Gru g = gru(numbers, in + 8);
+  const long threads = useful(most, g.batch, 1);
   g.dstates = input(in, 0), g.start = input(in, 1), g.gain = input(in, 6), g.bias = input(in, 7);
   g.states = const_cast<float*>(input(in, 2)), g.saved = const_cast<float*>(input(in, 3));
   g.inverses = const_cast<float*>(input(in, 4)), g.dstart = output(out, 1);
@@ -371,7 +381,7 @@ void add_calls(const std::string& set, Registry registry, Add add) {
 
 // `registry` and `add` are xla::CustomCallTargetRegistry::Global and ::Register. Adds the calls of every instruction set
 // that this machine has, named charlm_SET_CALL, and returns the sets, best first, with spaces between.
-extern "C" __attribute__((visibility("default"))) const char* charlm_register(Registry registry, Add add) {
+extern "C" __attribute__((visibility("default"))) const char* charlm_register_1(Registry registry, Add add) {
 #if defined(__x86_64__)
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f");

@@ -153,11 +153,11 @@ static void add_transposed(long count, long rows, long columns, const float* a, 
 }
 
 // c [rows, columns] = a b: a [rows, count] row after row; b packed, kBlock of its rows after another.
-static void multiply(long rows, long count, long columns, const float* a, const float* packed, float* c, float* room) {
+static void multiply(long rows, long count, long columns, const float* a, const float* packed, float* c) {
   for (long first = 0; first < rows; first += kRowBlock) {
     const long n = rows - first < kRowBlock ? rows - first : kRowBlock;
     for (long k = 0; k < count; k += kBlock)
       product_block(n, a + first * count + k, count, 1, packed + k * panels(columns) * kPanel,
-                    count - k < kBlock ? count - k : kBlock, c + first * columns, columns, columns, k > 0, room);
+                    count - k < kBlock ? count - k : kBlock, c + first * columns, columns, columns, k > 0, nullptr);
   }
 }

@@ -13,13 +13,13 @@ TEXT = (np.random.default_rng(0).integers(0, 2, 3000).cumsum() % V).astype(np.ui
 SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
 
 
-def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, **model):
+def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, recurrence='auto', **model):
   strategy = learner.make_strategy(strategy)
   with strategy.scope():
     network = LanguageModel(ModelConfig(**{**SMALL, **model}), V, seed=3)
   options = dict(**(train or {}))
   return learner.Learner(network, TrainConfig(**options), strategy=strategy, batch_size=batch_size, longest=longest,
-                         overlap=overlap)
+                         overlap=overlap, recurrence=recurrence)
 
 
 def train(one, steps, *, length=20, overlap=0):
@@ -52,10 +52,21 @@ def test_two_replicas_learn_the_same_as_one(options):
 
 def test_native_kernels_learn_the_same_as_xla():
   masks = dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1)
-  (weights, carry, _), other = (train(make(train={'recurrence': r}, **masks), 20) for r in ('auto', 'xla'))
+  (weights, carry, _), other = (train(make(recurrence=r, **masks), 20) for r in ('auto', 'xla'))
   assert make().native_kernels != bool(native.register()[1])
   for a, b in zip(weights + list(carry), other[0] + list(other[1]), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-4)
+
+
+def test_bfloat16_agrees_within_a_hundredth():
+  """Products alone are rounded: the losses of a run stay close, and the weights stay float32."""
+  (weights, _, rounded), (_, _, exact) = (train(make(compute_dtype=d), 20) for d in ('bfloat16', 'float32'))
+  assert {w.dtype for w in weights} == {np.dtype('float32')}
+  losses_of = [[m['nats'] / m['tokens'] for m in history] for history in (rounded, exact)]
+  np.testing.assert_allclose(*losses_of, rtol=0.01)
+  assert losses_of[0] != losses_of[1]
+  for a, b in zip(rounded[:5], exact, strict=False):
+    assert a['gradient_norm'] == pytest.approx(b['gradient_norm'], rel=0.05)
 
 
 def test_the_carry_is_the_state_after_the_stride():

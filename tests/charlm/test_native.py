@@ -193,3 +193,7 @@ def test_choice(monkeypatch, capsys):
     'notice: going on without the native kernels, which are faster: they are not built']
   with pytest.raises(UserError, match='--recurrence=native: expected native kernels, but they are not built'):
     native.chosen('native')
+  monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
+  assert not native.chosen('auto', 'bfloat16')
+  with pytest.raises(UserError, match=r'--recurrence=native: expected .* not --compute_dtype=bfloat16'):
+    native.chosen('native', 'bfloat16')
