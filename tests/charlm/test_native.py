@@ -1,5 +1,8 @@
 """The native kernels, in each instruction set of this machine, against the slow twins and against XLA."""
 import concurrent.futures
+import os
+import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -181,6 +184,12 @@ def test_callers_at_the_same_time(monkeypatch):
     results = list(pool.map(lambda i: calls[i % 3](a, b).numpy(), range(600)))
   for got in results:
     np.testing.assert_array_equal(got, want)
+
+
+@pytest.mark.skipif(sys.platform != 'linux' or not shutil.which('g++') or 'TEST_SRCDIR' in os.environ,
+                    reason='no compiler, or Bazel, which does not run setup.py')
+def test_kernels_are_there_where_they_can_be_built():
+  assert not PROBLEM
 
 
 def test_choice(monkeypatch, capsys):
