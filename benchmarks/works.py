@@ -73,11 +73,11 @@ class Bench:
   # Sides and works.
 
   @contextlib.contextmanager
-  def sides(self, threads=None):
+  def sides(self):
     """-> charlm's side, and PyTorch's or None."""
     with contextlib.ExitStack() as stack:
-      ours = stack.enter_context(side(sys.executable, 'benchmarks.charlm_tasks', threads))
-      peer = self.torch_python and stack.enter_context(side(self.torch_python, 'benchmarks.torch_tasks', threads))
+      ours = stack.enter_context(side(sys.executable, 'benchmarks.charlm_tasks'))
+      peer = self.torch_python and stack.enter_context(side(self.torch_python, 'benchmarks.torch_tasks'))
       yield ours, peer
 
   def alternate(self, works, repeats=None):
@@ -137,15 +137,15 @@ class Bench:
     """Writing text at the large model's size."""
     rows = []
     model = {name: self.sizes.large[name] for name in ('units', 'layers')}
-    for streams, threads in ((1, 1), (self.sizes.streams, None)):  # threads as charlm-sample has it
+    for streams in (1, self.sizes.streams):
       options = {**VOCAB, **model, 'rows': streams, 'length': self.sizes.written}
       with contextlib.ExitStack() as stack:
-        ours, peer = stack.enter_context(self.sides(threads))
+        ours, peer = stack.enter_context(self.sides())
         works = {'charlm': Work(ours, 'sample', options), 'nn.GRU': Work(peer, 'sample', {**options, 'cell': 'GRU'})}
-        if peer and threads:  # PyTorch may do better with all of them
-          wide = stack.enter_context(side(self.torch_python, 'benchmarks.torch_tasks'))
-          works |= {'nn.GRU, all threads': Work(wide, 'sample', {**options, 'cell': 'GRU'})}
-          works['nn.GRU, one thread'] = works.pop('nn.GRU')
+        if peer and streams == 1:  # where one thread may do better than all
+          narrow = stack.enter_context(side(self.torch_python, 'benchmarks.torch_tasks', 1))
+          works |= {'nn.GRU, one thread': Work(narrow, 'sample', {**options, 'cell': 'GRU'})}
+          works['nn.GRU, all threads'] = works.pop('nn.GRU')
         works = self.alternate(works)
       speeds = {name: report.speed(work) for name, work in works.items()}
       mine = speeds.pop('charlm')

@@ -314,6 +314,7 @@ class SampleConfig(Checked):
   num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1)
   stop: str = field('', 'Stop a text before this string.')
   interactive: bool = field(False, 'Ask for prompts at the terminal and answer them, the state carried on.')
+  recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
 
   def check(self):

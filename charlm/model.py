@@ -22,9 +22,11 @@ class Map(tf.Module):
   def _weights(self):
     return recurrence.centre(self.kernel, self.groups), *map(tf.convert_to_tensor, (self.gain, self.bias))
 
-  def fixed(self):
+  def fixed(self, native_kernels=False):
     """-> the map of x [B, n], with weights read and centred now."""
     kernel, gain, bias = self._weights()
+    if native_kernels:
+      return native.fixed_map(kernel, gain, bias, self.groups)
     return lambda x: recurrence.layer_norm(recurrence.product(x, kernel, self.dtype), gain, bias, self.groups)
 
   def __call__(self, x, *, native_kernels=False, differentiable=True):
@@ -58,11 +60,13 @@ class RecurrentLayer(tf.Module):
     return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias, masks, dtype=self.dtype,
                                       **options)
 
-  def fixed(self):
-    """-> one token's step, (x [B, 3H], state) -> state, with weights read and centred now."""
+  def fixed(self, native_kernels=False):
+    """-> one token's step, (x, state [B, H]) -> state, with weights read and centred now; x [B, 3H] or Rows."""
     kernel = recurrence.centre(self.kernel, self.input_map.groups)
     gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
     factors = (1 - drawn(self.zoneout), 1.0)
+    if native_kernels:
+      return native.fixed_gru(kernel, gain, bias, factors)
     return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias, factors, self.dtype)
 
 
@@ -154,22 +158,24 @@ class LanguageModel(tf.Module):
     logits = tf.reshape(logits, tf.concat([tf.shape(total)[:-1], [self.vocab_size]], 0))
     return tf.transpose(logits, [1, 0, 2]), tuple(states), tuple(s[-1] for s in states)
 
-  def stepper(self):
+  def stepper(self, native_kernels=False):
     """-> advance: (tokens [B], state) -> (logits [B, V], state), for a loop that writes text.
 
     What does not depend on the token is done here, once: the weights are read and centred, and the first map
-    becomes a table of V rows. Later changes of the weights do not reach `advance`.
+    becomes a table of V rows. Later changes of the weights do not reach `advance`. With native_kernels it belongs
+    inside a jit-compiled function, for a known number of rows.
     """
     table = self._first_map(self.embedding)
-    maps = [layer.input_map.fixed() for layer in self.recurrent_layers[1:]]
-    steps = [layer.fixed() for layer in self.recurrent_layers]
+    maps = [layer.input_map.fixed(native_kernels) for layer in self.recurrent_layers[1:]]
+    steps = [layer.fixed(native_kernels) for layer in self.recurrent_layers]
     kernel, bias = map(tf.convert_to_tensor, (self.output_kernel, self.output_bias))
+    multiply = native.fixed_product(kernel) if native_kernels else lambda x: self._product(x, kernel)
 
     def advance(tokens, state):
-      after = [steps[0](tf.gather(table, tokens), state[0])]
+      after = [steps[0](recurrence.Rows(table, tokens), state[0])]
       for input_map, step, start in zip(maps, steps[1:], state[1:], strict=True):
         after.append(step(input_map(after[-1]), start))
-      return self._product(tf.add_n(after), kernel) + bias, tuple(after)
+      return multiply(tf.add_n(after)) + bias, tuple(after)
 
     return advance
 

@@ -15,8 +15,9 @@ import tensorflow as tf
 
 from charlm.config import UserError
 
-VERSION = 1  # of the calls' arguments, here and in kernels.cc
+VERSION = 2  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
+WIDEST_PANEL = 48  # columns that a product takes at once, with the widest vectors
 STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
 
 
@@ -64,6 +65,39 @@ def _call(name, operands, shapes, *numbers):
   results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
   numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
   return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _pack(b):
+  """b [m, k] as the products of few rows read it; none of the instruction sets takes more room."""
+  m, k = b.shape
+  return _call('pack', [b], [(m * -(-k // WIDEST_PANEL) * WIDEST_PANEL,)], m, k)[0]
+
+
+def fixed_product(b):
+  """-> a [n, m] -> a b [n, k], for products of few rows with the same b [m, k], which is laid out here, once."""
+  packed, (m, k) = _pack(b), b.shape
+  return lambda a: _call('packed_product', [a, packed], [(a.shape[0], k)], a.shape[0], m, k)[0]
+
+
+def fixed_map(W, gain, bias, groups):
+  """-> `linear_map` of x [n, m], for few rows."""
+  packed, (m, k) = _pack(W), W.shape
+  return lambda x: _call('packed_map', [x, packed, gain, bias], [(x.shape[0], k)], x.shape[0], m, len(groups),
+                         *groups)[0]
+
+
+def fixed_gru(U, gain, bias, factors):
+  """-> (x, state [B, H]) -> state after one token. x [B, 3H] or recurrence.Rows of tokens [B]; factors of the masks."""
+  packed = _pack(U)
+
+  def step(x, state):
+    x, tokens = x if isinstance(x, tuple) else (x, None)
+    more = [] if tokens is None else [tokens]
+    return _call('gru_step', [x, state, packed, gain, bias, *more], [state.shape], 1, *state.shape,
+                 tokens is not None, *factors, False, False)[0]
+
+  return step
 
 
 @tf.custom_gradient

@@ -55,9 +55,11 @@ def product(a, b, dtype=None, **options):
 
 
 def step(cell, x, state, U, gain, bias, factors=None, dtype=None):
-  """One token, for sampling: x [B, kH], U [H, kH] already `centre`d, factors of the masks -> the next state."""
+  """One token, for sampling: x [B, kH] or Rows, U [H, kH] already `centre`d, factors of the masks -> the next state."""
   maps = sum(cell.groups)
   factors = factors or [1.0] * cell.masks
+  if isinstance(x, Rows):
+    x = tf.gather(x.table, x.tokens)
   return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias, factors, dtype)[0]
 
 

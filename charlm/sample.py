@@ -1,7 +1,6 @@
 """charlm-sample: writes text with a trained model."""
 import codecs
 import contextlib
-import os
 import pathlib
 import signal
 import sys
@@ -11,7 +10,7 @@ import time
 from charlm.config import SampleConfig, UserError, read_config
 from flags import define
 
-SHOW_EVERY = 32  # tokens; the text does not depend on it
+SHOW_EVERY = 64  # tokens; the text does not depend on it
 NAMED = 20  # unknown characters that a warning lists
 
 
@@ -27,16 +26,13 @@ def main(given):
   """
   chosen = SampleConfig(**given)
   source, prompt = read_prompt(chosen)
-  if chosen.num_samples == 1:
-    # A step of one row is a chain of small operations: handing them from thread to thread took twice as long.
-    os.environ.setdefault('TF_NUM_INTEROP_THREADS', '1')
-    os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
   read_config(chosen.workdir)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import sampling, workdir
   opened = workdir.open_model(chosen.workdir, chosen.weights)
   writer = Timed(sampling.Writer(opened.model, sampling.row_seeds(chosen.seed, chosen.num_samples),
-                                 temperature=chosen.temperature, top_k=chosen.top_k, top_p=chosen.top_p))
+                                 recurrence=chosen.recurrence, temperature=chosen.temperature, top_k=chosen.top_k,
+                                 top_p=chosen.top_p))
   sys.stdout.reconfigure(errors='replace')
   if chosen.interactive:
     interact(writer, opened.tokenizer, chosen, source, prompt, typed_lines())

@@ -10,9 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from charlm import native
 from charlm.config import RunError
 
 BLOCK = 64  # random numbers that one draw makes; changing it changes every text
+AT_ONCE = 64  # tokens that a compiled call writes at most
 READ_TOKENS = 2048  # of a long prompt in one call, so that Ctrl-C need not wait for all of it
 GREEDY = 1e30  # the inverse of temperature 0: softmax leaves nothing to any token but the most likely
 
@@ -25,7 +27,8 @@ class Written(NamedTuple):
   state: Any
 
 
-def generate(advance, logits, state, *, length, temperature=1.0, top_k=0, top_p=1.0, seed=0, start=0):
+def generate(advance, logits, state, *, length, temperature=1.0, top_k=0, top_p=1.0, seed=0, start=0,
+             most=None):
   """Writes `length` tokens.
 
   Args:
@@ -40,26 +43,31 @@ def generate(advance, logits, state, *, length, temperature=1.0, top_k=0, top_p=
       With top_k too, a token must pass both.
     seed: int64, what the row's random numbers follow from.
     start: tokens of this text that earlier calls wrote.
+    most: the largest `length` there will be, a number, where XLA compiles this; then the rows of B are known and the
+      options are numbers.
 
   Returns:
-    `Written`.
+    `Written`, of `most` tokens if that is given, those after `length` 0.
   """
-  rows, vocab_size = tf.shape(logits)[0], tf.shape(logits)[1]
+  rows, vocab_size = logits.shape[0] or tf.shape(logits)[0], logits.shape[1]
   length = tf.convert_to_tensor(length, tf.int32)
+  most = length if most is None else most
   temperature = _per_row(temperature, rows, tf.float32)[:, None]
   random = temperature > 0  # and not the opposite, so that NaN is taken as 0
   sharpness = tf.where(random, tf.minimum(1 / temperature, GREEDY), GREEDY)
   keep = _keeper(rows, vocab_size, top_k, top_p)
-  numbers = tf.where(random, random_numbers(_per_row(seed, rows, tf.int64), start, length), 0.0)
+  numbers = tf.where(random, random_numbers(_per_row(seed, rows, tf.int64), start, most), 0.0)
 
   # Few operations, because each costs microseconds.
   def write(t, logits, state, tokens, losses):
-    token = pick(keep(tf.nn.softmax(logits * sharpness)), tf.gather(numbers, t))
+    # Less the highest first: where XLA rounds once, not twice, the highest would not be 0 under a huge factor.
+    below = logits - tf.reduce_max(logits, 1, keepdims=True)
+    token = pick(keep(tf.nn.softmax(below * sharpness)), tf.gather(numbers, t))
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(token, logits)
     after, state = advance(token, state)
     return t + 1, after, state, tokens.write(t, token), losses.write(t, loss)
 
-  arrays = [tf.TensorArray(dtype, length, element_shape=logits.shape[:1]) for dtype in (tf.int32, tf.float32)]
+  arrays = [tf.TensorArray(dtype, most, element_shape=logits.shape[:1]) for dtype in (tf.int32, tf.float32)]
   loop = (tf.constant(0), logits, state, *arrays)
   _, logits, state, tokens, losses = tf.while_loop(lambda t, *_: t < length, write, loop)
   return Written(tf.transpose(tokens.stack()), -tf.transpose(losses.stack()), logits, state)
@@ -96,15 +104,16 @@ def random_numbers(seed, start, length):
 
   seed: [B] int64. start, length: scalars.
   """
-  start, length = tf.cast(start, tf.int64), tf.cast(length, tf.int64)
-  blocks = tf.range(start // BLOCK, (start + length + BLOCK - 1) // BLOCK)
+  start, rows = tf.cast(start, tf.int64), seed.shape[0] or tf.shape(seed)[0]
+  blocks = start // BLOCK + tf.range((length + 2 * BLOCK - 2) // BLOCK, dtype=tf.int64)
   keys = tf.reshape(tf.stack(tf.meshgrid(seed, blocks, indexing='ij'), -1), [-1, 2])
-  # alg='philox' is named because XLA on a CPU is 60 times slower with the default.
-  drawn = tf.map_fn(lambda key: tf.random.stateless_uniform([BLOCK], key, alg='philox'), keys,
-                    fn_output_signature=tf.TensorSpec([BLOCK], tf.float32))
-  streams = tf.reshape(drawn, [tf.shape(seed)[0], -1])
-  first = start % BLOCK
-  return tf.transpose(streams[:, first:first + length])[:, :, None]
+  # Whole numbers, because XLA makes other floats of the same bits than TensorFlow does. alg='philox' is named because
+  # XLA on a CPU is 60 times slower with the default.
+  drawn = tf.map_fn(lambda key: tf.random.stateless_uniform([BLOCK], key, None, None, tf.int32, alg='philox'), keys,
+                    fn_output_signature=tf.TensorSpec([BLOCK], tf.int32))
+  streams = tf.reshape(tf.cast(tf.bitwise.bitwise_and(drawn, 2**24 - 1), tf.float32) * 2.0**-24, [rows, -1])
+  first = tf.cast(start % BLOCK, tf.int32)
+  return tf.transpose(tf.slice(streams, [0, first], [rows, length]))[:, :, None]
 
 
 def row_seeds(seed, rows):
@@ -131,14 +140,18 @@ def pick(p, numbers):
 def _keeper(rows, vocab_size, top_k, top_p):
   """-> keep: probabilities [B, V] -> the same with 0 for every token that top_k and top_p rule out."""
   constants = [tf.get_static_value(tf.convert_to_tensor(v)) for v in (top_k, top_p)]
-  if all(c is not None for c in constants) and np.all(constants[0] <= 0) and np.all(constants[1] >= 1):
+  known = all(c is not None for c in constants)
+  if known and np.all(constants[0] <= 0) and np.all(constants[1] >= 1):
     return lambda p: p
   top_k, top_p = _per_row(top_k, rows, tf.int32)[:, None], _per_row(top_p, rows, tf.float32)[:, None]
   most = tf.where(top_k > 0, tf.minimum(top_k, vocab_size), vocab_size)
   reach = tf.where(top_p < 1, tf.maximum(top_p, 1e-30), 2.0)  # 2: rounding must not rule out the last tokens
   unlimited = tf.logical_and(most >= vocab_size, reach > 1)
   limited = tf.logical_not(tf.reduce_all(unlimited))
-  width = tf.reduce_max(tf.where(unlimited, 1, most))
+  if known:  # and XLA needs a number
+    width = int(np.max(np.where(constants[0] > 0, np.minimum(constants[0], vocab_size), vocab_size)))
+  else:
+    width = tf.reduce_max(tf.where(unlimited, 1, most))
 
   def truncate(p):
     values = tf.math.top_k(p, width).values
@@ -204,19 +217,18 @@ class Writer:
   The model's weights are read here, once.
   """
 
-  def __init__(self, model, seeds, **options):
-    """seeds: [B] int64, each text's own. options: temperature, top_k, top_p as in `generate`."""
-    self._advance, self._rows = model.stepper(), len(seeds)
-    self._initial = model.initial_state(1)
-    state = tf.nest.map_structure(lambda s: tf.TensorSpec(s.shape, s.dtype), self._initial)
+  def __init__(self, model, seeds, *, recurrence='auto', **options):
+    """seeds: [B] int64, each text's own. recurrence: a flag. options: temperature, top_k, top_p as in `generate`."""
+    advance = model.stepper(native.chosen(recurrence, model.config.compute_dtype))
+    self._rows, self._initial = len(seeds), model.initial_state(1)
 
-    @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32), state], autograph=False)
-    def read(tokens, state):
-      return prefill(self._advance, tokens, tf.shape(tokens)[1:], state)
+    @tf.function(jit_compile=True, autograph=False)
+    def read(tokens, length, state):
+      return prefill(advance, tokens, length[None], state)
 
-    @tf.function(autograph=False)
+    @tf.function(jit_compile=True, autograph=False)
     def write(logits, state, length, start):
-      return generate(self._advance, logits, state, length=length, seed=seeds, start=start, **options)
+      return generate(advance, logits, state, length=length, seed=seeds, start=start, most=AT_ONCE, **options)
 
     self._read, self._write = read, write
 
@@ -228,7 +240,9 @@ class Writer:
     assert context is None or self._rows == 1, self._rows
     state = context.state if context else self._initial
     for start in range(0, len(ids), READ_TOKENS):
-      logits, state = self._read(ids[None, start:start + READ_TOKENS], state)
+      part = ids[start:start + READ_TOKENS]
+      padded = np.pad(part, (0, READ_TOKENS - len(part)))[None]
+      logits, state = self._read(tf.constant(padded, tf.int32), tf.constant(len(part)), state)
     if not np.isfinite(logits).all():
       raise RunError('the weights of this model are not finite, so that it cannot write; --weights=best or an '
                      'earlier checkpoint may be sound')
@@ -237,6 +251,10 @@ class Writer:
 
   def write(self, length, context):
     """-> tokens [B, length] int32 array, Context after them."""
-    start = tf.constant(context.written, tf.int64)
-    written = self._write(context.logits, context.state, tf.constant(length), start)
-    return written.tokens.numpy(), Context(written.logits, written.state, context.written + length)
+    parts = []
+    for first in range(0, length, AT_ONCE):
+      count = min(AT_ONCE, length - first)
+      part = self._write(context.logits, context.state, tf.constant(count), tf.constant(context.written, tf.int64))
+      parts.append(part.tokens.numpy()[:, :count])
+      context = Context(part.logits, part.state, context.written + count)
+    return np.concatenate(parts, 1), context

@@ -10,48 +10,54 @@ INLINE Vec factor(const unsigned char* mask, long at, float scale, long n) {
   return v * __builtin_convertvector(bytes, Vec);
 }
 
+// The gates of token `t`, for rows `first` to `last`: a [last - first, stride] = h U -> states and, where `saved` is not
+// null, what the gradient needs.
+static void gru_gates(const Gru& g, long t, long first, long last, const float* a, long stride) {
+  const long units = g.units;
+  const float* before = t ? g.states + (t - 1) * g.batch * units : g.start;
+  for (long row = first; row < last; ++row, a += stride) {
+    const long at = t * g.batch + row;
+    const float *x = g.x + (g.tokens ? g.tokens[at] : at) * 3 * units, *h = before + row * units;
+    float *after = g.states + at * units, *saved = g.saved ? g.saved + at * 6 * units : nullptr;
+    Vec squares = {}, candidate_squares = {};
+    for_vectors(2 * units, [&](long j, long n) { const Vec v = load(a + j, n); squares += v * v; });
+    for_vectors(units, [&](long j, long n) { const Vec v = load(a + 2 * units + j, n); candidate_squares += v * v; });
+    const float gates = inverse_rms(squares, 2 * units), candidate = inverse_rms(candidate_squares, units);
+    for_vectors(units, [&](long j, long n) {
+      const Vec n_r = load(a + j, n) * gates, n_z = load(a + units + j, n) * gates;
+      const Vec n_c = load(a + 2 * units + j, n) * candidate;
+      const Vec r = sigmoid(load(x + j, n) + n_r * load(g.gain + j, n));
+      const Vec z = sigmoid(load(x + units + j, n) + n_z * load(g.gain + units + j, n));
+      const Vec a_c = n_c * load(g.gain + 2 * units + j, n) + load(g.bias + j, n);
+      const Vec c = tanh_of(load(x + 2 * units + j, n) + r * a_c);
+      const Vec h_j = load(h + j, n), open = z * factor(g.update_mask, at * units + j, g.update_scale, n);
+      const Vec new_c = c * factor(g.candidate_mask, at * units + j, g.candidate_scale, n);
+      store(after + j, h_j + open * (new_c - h_j), n);
+      if (saved) {
+        store(saved + j, n_r, n);
+        store(saved + units + j, n_z, n);
+        store(saved + 2 * units + j, n_c, n);
+        store(saved + 3 * units + j, r, n);
+        store(saved + 4 * units + j, z, n);
+        store(saved + 5 * units + j, c, n);
+      }
+    });
+    if (saved) {
+      g.inverses[2 * at] = gates;
+      g.inverses[2 * at + 1] = candidate;
+    }
+  }
+}
+
 static long room_of_forward(long rows, long units) { return rows * panels(3 * units) * kPanel; }
 
-// States and, where `saved` is not null, what the gradient needs, of rows `first` to `last`. `packed`: U as one block.
+// All tokens of rows `first` to `last`. `packed`: U.
 static void gru_forward(const Gru& g, const float* packed, long first, long last, float* room) {
-  const long units = g.units, rows = last - first, stride = panels(3 * units) * kPanel;
+  const long units = g.units, stride = panels(3 * units) * kPanel;
   for (long t = 0; t < g.steps; ++t) {
     const float* before = t ? g.states + (t - 1) * g.batch * units : g.start;
-    for (long p = 0; p < panels(3 * units); ++p)
-      tiles(rows, before + first * units, units, 1, packed + p * units * kPanel, units, room + p * kPanel, stride,
-            kPanel, false);
-    for (long row = 0; row < rows; ++row) {
-      const long at = t * g.batch + first + row;
-      const float *a = room + row * stride, *x = g.x + (g.tokens ? g.tokens[at] : at) * 3 * units, *h = before + (first + row) * units;
-      float *after = g.states + at * units, *saved = g.saved ? g.saved + at * 6 * units : nullptr;
-      Vec squares = {}, candidate_squares = {};
-      for_vectors(2 * units, [&](long j, long n) { const Vec v = load(a + j, n); squares += v * v; });
-      for_vectors(units, [&](long j, long n) { const Vec v = load(a + 2 * units + j, n); candidate_squares += v * v; });
-      const float gates = inverse_rms(squares, 2 * units), candidate = inverse_rms(candidate_squares, units);
-      for_vectors(units, [&](long j, long n) {
-        const Vec n_r = load(a + j, n) * gates, n_z = load(a + units + j, n) * gates;
-        const Vec n_c = load(a + 2 * units + j, n) * candidate;
-        const Vec r = sigmoid(load(x + j, n) + n_r * load(g.gain + j, n));
-        const Vec z = sigmoid(load(x + units + j, n) + n_z * load(g.gain + units + j, n));
-        const Vec a_c = n_c * load(g.gain + 2 * units + j, n) + load(g.bias + j, n);
-        const Vec c = tanh_of(load(x + 2 * units + j, n) + r * a_c);
-        const Vec h_j = load(h + j, n), open = z * factor(g.update_mask, at * units + j, g.update_scale, n);
-        const Vec new_c = c * factor(g.candidate_mask, at * units + j, g.candidate_scale, n);
-        store(after + j, h_j + open * (new_c - h_j), n);
-        if (saved) {
-          store(saved + j, n_r, n);
-          store(saved + units + j, n_z, n);
-          store(saved + 2 * units + j, n_c, n);
-          store(saved + 3 * units + j, r, n);
-          store(saved + 4 * units + j, z, n);
-          store(saved + 5 * units + j, c, n);
-        }
-      });
-      if (saved) {
-        g.inverses[2 * at] = gates;
-        g.inverses[2 * at + 1] = candidate;
-      }
-    }
+    multiply_panels(last - first, units, stride, before + first * units, packed, 0, panels(3 * units), room, stride);
+    gru_gates(g, t, first, last, room, stride);
   }
 }
 

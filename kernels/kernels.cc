@@ -1,7 +1,7 @@
 // Native CPU kernels, called by XLA programs as custom calls: matrix products and the layer-norm GRU.
 //
 // Compiled for every instruction set below, so that one binary runs well on any machine: what the machine has is
-// found when the library is loaded. It needs nothing but a C++ compiler: `charlm_register_1` is handed the registry of
+// found when the library is loaded. It needs nothing but a C++ compiler: `charlm_register_2` is handed the registry of
 // XLA by the TensorFlow that is loaded. Arrays are float32, row after row; masks are bytes of 0 and 1.
 #include <algorithm>
 #include <atomic>
@@ -42,8 +42,10 @@ struct Kernels {
   long tile_rows, panel, block;
   void (*pack)(const float*, long, long, long, long, long, long, float*);
   void (*multiply)(long, long, long, const float*, const float*, float*);
+  void (*multiply_panels)(long, long, long, const float*, const float*, long, long, float*, long);
   void (*add_transposed)(long, long, long, const float*, const float*, float*, float*);
   long (*room_of_product)(long);
+  void (*gru_gates)(const Gru&, long, long, long, const float*, long);
   void (*gru_forward)(const Gru&, const float*, long, long, float*);
   long (*room_of_forward)(long, long);
   void (*gru_backward)(const Gru&, const float*, long, long, float*, float*, float*, float*, float*);
@@ -54,9 +56,9 @@ struct Kernels {
 };
 
 #define KERNELS \
-  Kernels{TILE_ROWS,      kPanel,      kBlock,          pack,         multiply,        add_transposed, \
-          room_of_product, gru_forward, room_of_forward, gru_backward, room_of_backward, \
-          normalise,       normalise_gradient}
+  Kernels{TILE_ROWS,      kPanel,          kBlock,      pack,            multiply,     multiply_panels, \
+          add_transposed, room_of_product, gru_gates,   gru_forward,     room_of_forward, gru_backward, \
+          room_of_backward, normalise,     normalise_gradient}
 
 namespace base {
 #define LANES 4
@@ -123,8 +125,9 @@ struct Room {
   float* numbers;
 };
 
-// Threads that wait for work: awake for a while, since calls follow each other and waking up takes longer than the
-// shortest of them, then asleep. Never destroyed: a thread may still wait when the process ends.
+// Threads that take pieces of work: awake for a while, since calls follow each other and waking up takes longer than the
+// shortest of them, then asleep. The caller takes pieces too, so that it never waits for a thread that has not begun.
+// Never destroyed: a thread may still wait when the process ends.
 class Pool {
  public:
   static Pool& global() {
@@ -132,21 +135,23 @@ class Pool {
     return *pool;
   }
 
-  // Calls job(i) for i < count, each in a thread of its own, and waits. False, and nothing done, where the threads are
-  // at work for another caller.
-  bool run(long count, const std::function<void(long)>& job) {
+  // Calls job(i) for i < pieces, in `threads` threads with this one, and waits; all in this one where the others are at
+  // work for another caller.
+  void run(unsigned long pieces, long threads, const std::function<void(long)>& job) {
     std::unique_lock<std::mutex> turn(turn_, std::try_to_lock);
-    if (!turn) return false;
-    for (; size_ < count; ++size_) std::thread(&Pool::wait, this, size_, round_.load()).detach();
-    left_ = count - 1;
+    if (!turn || threads <= 1) {
+      for (unsigned long i = 0; i < pieces; ++i) job(i);
+      return;
+    }
+    for (; size_ < threads; ++size_) std::thread(&Pool::serve, this).detach();
+    job_ = &job, undone_ = pieces;
     {
       std::lock_guard<std::mutex> lock(mutex_);
-      job_ = &job, count_ = count, ++round_;
+      untaken_ = pieces;
     }
     wake_.notify_all();
-    job(0);
-    for (long spins = 0; left_; ++spins) pause(spins);
-    return true;
+    work();
+    for (long spins = 0; undone_; ++spins) pause(spins);
   }
 
  private:
@@ -157,42 +162,39 @@ class Pool {
     std::this_thread::yield();
   }
 
-  void wait(long index, unsigned long round) {
+  void work() {
+    for (unsigned long n = untaken_; n; n = untaken_)
+      if (untaken_.compare_exchange_weak(n, n - 1)) (*job_)(n - 1), --undone_;  // the job of the piece just taken
+  }
+
+  void serve() {
     for (;;) {
-      for (long spins = 0; round_ == round && spins < 5000; ++spins) pause(spins);
-      std::unique_lock<std::mutex> lock(mutex_);
-      wake_.wait(lock, [&] { return round_ != round; });
-      round = round_;  // with the job and the count that belong to it
-      const std::function<void(long)>* job = index < count_ ? job_ : nullptr;
-      lock.unlock();
-      if (job) (*job)(index), --left_;
+      for (long spins = 0; !untaken_ && spins < 5000; ++spins) pause(spins);
+      {
+        std::unique_lock<std::mutex> lock(mutex_);
+        wake_.wait(lock, [&] { return untaken_ > 0; });
+      }
+      work();
     }
   }
 
   std::mutex turn_, mutex_;
   std::condition_variable wake_;
-  std::atomic<unsigned long> round_{0};
-  std::atomic<long> left_{0};
+  std::atomic<unsigned long> untaken_{0}, undone_{0};  // pieces of the job
   const std::function<void(long)>* job_ = nullptr;
-  long count_ = 0, size_ = 1;  // threads at work, and all there are; both with the caller
+  long size_ = 1;  // threads, with the caller
 };
 
 // How many of `threads` there is work for, a `unit` at least for each.
 long useful(long threads, long count, long unit) { return std::min(threads, (count + unit - 1) / unit); }
 
-// Calls work(first, last, index) with a share of `count` for each thread, of whole `unit`s; waits for all.
+// Calls work(first, last, index) with a share of `count` for each thread, of whole `unit`s, or with `pieces` shares for
+// each, so that none waits long for another; waits for all.
 template <class Work>
-void parallel(long count, long unit, long threads, const Work& work) {
-  const long units = (count + unit - 1) / unit;
-  threads = useful(threads, count, unit);
-  const auto share = [&](long i) { return i == threads ? count : units * i / threads * unit; };
-  const std::function<void(long)> job = [&](long i) { work(share(i), share(i + 1), i); };
-  if (threads <= 1) return job(0);
-  if (Pool::global().run(threads, job)) return;
-  std::vector<std::thread> others;
-  for (long i = 1; i < threads; ++i) others.emplace_back(job, i);
-  job(0);
-  for (std::thread& t : others) t.join();
+void parallel(long count, long unit, long threads, const Work& work, long pieces = 1) {
+  const long units = (count + unit - 1) / unit, shares = useful(pieces * threads, count, unit);
+  const auto edge = [&](long i) { return i == shares ? count : units * i / shares * unit; };
+  Pool::global().run(shares, std::min(threads, shares), [&](long i) { work(edge(i), edge(i + 1), i); });
 }
 
 template <const Kernels& K>
@@ -244,6 +246,27 @@ void product(Out out, In in, const char* opaque, size_t, void*) {
   });
 }
 
+constexpr long kPieces = 4;  // of a product of few rows, for each thread
+
+// b [count, columns] -> its panels, for the products of many calls.
+template <const Kernels& K>
+void pack_once(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), count = numbers.integer(), columns = numbers.integer();
+  pack<K>(input(in, 0), columns, 1, count, columns, K.block, threads, only_output(out));
+}
+
+// a [rows, count], panels of b [count, columns] -> a b [rows, columns]. For few rows: threads share the columns.
+template <const Kernels& K>
+void packed_product(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
+  const long columns = numbers.integer();
+  parallel(panels<K>(columns), 1, threads, [&](long first, long last, long) {
+    K.multiply_panels(rows, count, columns, input(in, 0), input(in, 1), first, last, only_output(out), columns);
+  }, kPieces);
+}
+
 // a [count, rows], b [count, columns] -> a^T b [rows, columns].
 template <const Kernels& K>
 void transposed_product(Out out, In in, const char* opaque, size_t, void*) {
@@ -287,6 +310,21 @@ void map(Out out, In in, const char* opaque, size_t, void*) {
   });
 }
 
+// a, panels of b, gain, bias -> y [rows, columns]: the map of few rows.
+template <const Kernels& K>
+void packed_map(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer(), rows = numbers.integer(), count = numbers.integer();
+  const Groups g = groups(numbers);
+  float* y = only_output(out);
+  parallel(panels<K>(g.columns), 1, threads, [&](long first, long last, long) {
+    K.multiply_panels(rows, count, g.columns, input(in, 0), input(in, 1), first, last, y, g.columns);
+  }, kPieces);
+  parallel(rows, 1, threads, [&](long first, long last, long) {
+    K.normalise(g, last - first, input(in, 2), input(in, 3), y + first * g.columns, nullptr, nullptr);
+  });
+}
+
 // dy, normal, inverses, gain -> gradients of a b [rows, columns], gain and bias.
 template <const Kernels& K>
 void map_gradient(Out out, In in, const char* opaque, size_t, void*) {
@@ -326,10 +364,28 @@ void gru_forward(Out out, In in, const char* opaque, size_t, void*) {
   g.states = keep ? output(out, 0) : only_output(out);
   if (keep) g.saved = output(out, 1), g.inverses = output(out, 2);
   Room packed(g.units * panels<K>(3 * g.units) * K.panel);
-  pack<K>(input(in, 2), 3 * g.units, 1, g.units, 3 * g.units, g.units, threads, packed.numbers);
+  pack<K>(input(in, 2), 3 * g.units, 1, g.units, 3 * g.units, K.block, threads, packed.numbers);
   parallel(g.batch, 1, threads, [&](long first, long last, long) {
     Room room(K.room_of_forward(last - first, g.units));
     K.gru_forward(g, packed.numbers, first, last, room.numbers);
+  });
+}
+
+// One token of few rows: x, start, panels of U, gain, bias, tokens -> states. Threads share the columns of the product.
+template <const Kernels& K>
+void gru_step(Out out, In in, const char* opaque, size_t, void*) {
+  Numbers numbers{opaque};
+  const long threads = numbers.integer();
+  Gru g = gru(numbers, in + 5);
+  g.x = input(in, 0), g.start = input(in, 1), g.gain = input(in, 3), g.bias = input(in, 4);
+  g.states = only_output(out);
+  const long stride = panels<K>(3 * g.units) * K.panel;
+  Room a(g.batch * stride);
+  parallel(panels<K>(3 * g.units), 1, threads, [&](long first, long last, long) {
+    K.multiply_panels(g.batch, g.units, stride, g.start, input(in, 2), first, last, a.numbers, stride);
+  }, kPieces);
+  parallel(g.batch, 1, threads, [&](long first, long last, long) {
+    K.gru_gates(g, 0, first, last, a.numbers + first * stride, stride);
   });
 }
 
@@ -368,10 +424,14 @@ using Call = void (*)(Out, In, const char*, size_t, void*);
 template <const Kernels& K>
 void add_calls(const std::string& set, Registry registry, Add add) {
   const std::pair<const char*, Call> calls[] = {{"product", product<K>},
+                                                {"pack", pack_once<K>},
+                                                {"packed_product", packed_product<K>},
                                                 {"transposed_product", transposed_product<K>},
                                                 {"map", map<K>},
                                                 {"map_gradient", map_gradient<K>},
                                                 {"gru_forward", gru_forward<K>},
+                                                {"packed_map", packed_map<K>},
+                                                {"gru_step", gru_step<K>},
                                                 {"gru_backward", gru_backward<K>}};
   for (const auto& [name, call] : calls)
     add(registry(), "charlm_" + set + "_" + name, reinterpret_cast<void*>(call), "Host");
@@ -381,7 +441,7 @@ void add_calls(const std::string& set, Registry registry, Add add) {
 
 // `registry` and `add` are xla::CustomCallTargetRegistry::Global and ::Register. Adds the calls of every instruction set
 // that this machine has, named charlm_SET_CALL, and returns the sets, best first, with spaces between.
-extern "C" __attribute__((visibility("default"))) const char* charlm_register_1(Registry registry, Add add) {
+extern "C" __attribute__((visibility("default"))) const char* charlm_register_2(Registry registry, Add add) {
 #if defined(__x86_64__)
   const bool has_avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   const bool has_avx512 = has_avx2 && __builtin_cpu_supports("avx512f");

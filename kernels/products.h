@@ -161,3 +161,14 @@ static void multiply(long rows, long count, long columns, const float* a, const 
                     count - k < kBlock ? count - k : kBlock, c + first * columns, columns, columns, k > 0, nullptr);
   }
 }
+
+// The same in panels `first` to `last` of the columns, for few rows. c has rows of `c_row` numbers.
+static void multiply_panels(long rows, long count, long columns, const float* a, const float* packed, long first,
+                            long last, float* c, long c_row) {
+  for (long p = first; p < last; ++p)
+    for (long k = 0; k < count; k += kBlock) {
+      const long n = count - k < kBlock ? count - k : kBlock;
+      tiles(rows, a + k, count, 1, packed + (k * panels(columns) + p * n) * kPanel, n, c + p * kPanel, c_row,
+            columns - p * kPanel, k > 0);
+    }
+}

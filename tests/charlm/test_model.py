@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 import references
-from charlm import losses, model
+from charlm import losses, model, native
 from charlm.config import ModelConfig
 
 SMALL = dict(units=5, embedding_size=4, input_units=6)
@@ -99,11 +99,15 @@ def test_chunks_give_the_logits_of_one_pass(T, S):
     state = tuple(a[S - 1] for a in after)
 
 
-def test_the_stepper_agrees_with_the_whole():
+@pytest.mark.parametrize('fast', [False, pytest.param(True, marks=pytest.mark.skipif(
+    bool(native.register()[1]), reason='no native kernels'))])
+def test_the_stepper_agrees_with_the_whole(fast):
   one = make()
   tokens, states = draw(one, 2, 5)
   whole, _, _ = one(tf.constant(tokens), single(states))
-  advance, state = one.stepper(), single(states)
+  advance, state = one.stepper(fast), single(states)
+  if fast:
+    advance = tf.function(advance, jit_compile=True)
   for t in range(5):
     logits, state = advance(tf.constant(tokens[:, t]), state)
     np.testing.assert_allclose(logits, whole[:, t], rtol=1e-4, atol=1e-4)

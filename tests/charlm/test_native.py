@@ -20,6 +20,7 @@ SIZES = [(1, 1, 2), (3, 1, 5), (4, 2, 16), (5, 3, 7), (3, 9, 33), (2, 17, 24)]  
 @pytest.fixture(params=SETS)
 def instruction_set(request, monkeypatch):
   monkeypatch.setattr(native, 'register', lambda: ([request.param], ''))
+  monkeypatch.setattr(native, '_pack', tf.function(native._pack.python_function, jit_compile=True))  # traced anew
   return request.param
 
 
@@ -145,6 +146,36 @@ def test_matmul_agrees_with_numpy(n, m, k, instruction_set):
   wanted = double[0] @ double[1], double[2] @ double[1].T, double[0].T @ double[2]
   for got, want in zip(run(tf.constant(a), tf.constant(b)), wanted, strict=True):
     assert np.linalg.norm(got - want) < 1e-6 * np.linalg.norm(want)
+
+
+@needs_kernels
+@pytest.mark.parametrize('n, m, k', [(1, 1, 2), (3, 300, 50), (33, 257, 97)])
+def test_product_and_map_of_few_rows_agree_with_those_of_many(n, m, k, instruction_set):
+  random = np.random.default_rng(n)
+  shapes = (n, m), (m, k), (k,), (k,)
+  a, b, gain, bias = (tf.constant(random.normal(size=shape), tf.float32) for shape in shapes)
+  groups = (k - k // 3, k // 3) if k > 2 else (k,)
+  product, linear_map = native.fixed_product(b), native.fixed_map(b, gain, bias, groups)
+  few = tf.function(lambda a: (product(a), linear_map(a)), jit_compile=True)
+  many = tf.function(lambda a: (native.matmul(a, b), native.linear_map(a, b, gain, bias, groups, differentiable=False)),
+                     jit_compile=True)
+  for got, want in zip(few(a), many(a), strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
+
+
+@needs_kernels
+@pytest.mark.parametrize('from_table', [False, True])
+@pytest.mark.parametrize('B, H', [(1, 2), (1, 130), (3, 7), (17, 24)])
+def test_one_token_of_the_gru_agrees_with_the_step_of_xla(B, H, from_table, instruction_set):
+  x, state, U, gain, bias, _ = (tf.constant(a, tf.float32) for a in arguments(1, B, H))
+  if from_table:
+    table = np.random.default_rng(0).normal(size=(5, 3 * H)).astype('float32')
+    x = [recurrence.Rows(tf.constant(table), tf.range(B) % 5)]
+  U, factors = recurrence.centre(U, [2 * H, H]), (0.75, 1.25)
+  step = native.fixed_gru(U, gain, bias, factors)
+  got = tf.function(lambda state: step(x[0], state), jit_compile=True)(state)
+  want = recurrence.step(cells.GRU, x[0], state, U, gain, bias, factors)
+  np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @needs_kernels

@@ -94,8 +94,8 @@ def test_writing_ends_when_every_text_has_stopped(capsys):
 def test_the_first_text_is_shown_as_it_is_written(monkeypatch):
   shown = []
   monkeypatch.setattr(sample, 'show', shown.append)
-  sample.write_samples(Script('abcdefgh'), BYTES, SampleConfig(length=64), '--prompt', b'So: ')
-  assert shown == ['So: ', 'abcdefgh' * 4, 'abcdefgh' * 4, '\n']
+  sample.write_samples(Script('abcdefgh'), BYTES, SampleConfig(length=128), '--prompt', b'So: ')
+  assert shown == ['So: ', 'abcdefgh' * 8, 'abcdefgh' * 8, '\n']
 
 
 def interact(capsys, writer, lines, prompt=b'', tokenizer=BYTES, **chosen):
@@ -151,8 +151,8 @@ def test_ctrl_c_ends_the_answer_only(capsys):
 
   writer = Interrupted('abcdefgh')
   before = signal.getsignal(signal.SIGINT)
-  out = interact(capsys, writer, [b'x', b'y'], length=128).out
-  assert out == 'abcdefgh' * 8 + '\n' + 'abcdefgh' * 16 + '\n'
+  out = interact(capsys, writer, [b'x', b'y'], length=192).out
+  assert out == 'abcdefgh' * 16 + '\n' + 'abcdefgh' * 24 + '\n'
   assert signal.getsignal(signal.SIGINT) is before
 
 
@@ -214,11 +214,8 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def command(trained, capsys, monkeypatch):
+def command(trained, capsys):
   """-> what charlm-sample prints."""
-  for name in ('TF_NUM_INTEROP_THREADS', 'TF_NUM_INTRAOP_THREADS'):
-    monkeypatch.setenv(name, '1')  # so that the command's setting ends with the test
-
   def run(*flags, status=None):
     if status:
       with pytest.raises(SystemExit) as ended:

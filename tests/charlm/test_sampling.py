@@ -84,6 +84,17 @@ def test_numbers_given_as_such_write_the_same_as_one_per_row(temperature, top_k,
   np.testing.assert_array_equal(graph(*begin(2)).tokens, write(70, temperature, top_k, top_p, seed=[5, 5]).tokens)
 
 
+@pytest.mark.parametrize('temperature, top_k, top_p', [(0.5, 0, 1.0), (0.0, 0, 1.0), (1.0, 3, 0.8), (1.0, 0, 0.7)])
+def test_xla_writes_the_same(temperature, top_k, top_p):
+  options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p, 'seed': 5, 'start': 30}
+  graph = tf.function(lambda logits, state: sampling.generate(chain, logits, state, length=70, most=100, **options),
+                      jit_compile=True)
+  written = graph(*begin(2))
+  want = write(70, temperature, top_k, top_p, seed=[5, 5], start=30)
+  np.testing.assert_array_equal(written.tokens[:, :70], want.tokens)
+  np.testing.assert_allclose(written.logits, want.logits, atol=1e-5)
+
+
 @pytest.mark.parametrize('temperature, top_k, top_p', [(1.0, 0, 1.0), (0.7, 4, 0.8)])
 def test_draws_are_distributed_as_the_twin_says(temperature, top_k, top_p):
   draws = 4000
@@ -217,12 +228,12 @@ class Chain:
   """What `Writer` asks of a model."""
 
   def __init__(self):
-    self.weight = tf.Variable(1.0)
+    self.config, self.weight = config.ModelConfig(), tf.Variable(1.0)
 
   def initial_state(self, rows):
     return tf.zeros([rows, 1])
 
-  def stepper(self):
+  def stepper(self, native_kernels=False):
     weight = self.weight.read_value()
 
     def advance(tokens, state):
