@@ -112,8 +112,9 @@ def random_numbers(seed, start, length):
   drawn = tf.map_fn(lambda key: tf.random.stateless_uniform([BLOCK], key, None, None, tf.int32, alg='philox'), keys,
                     fn_output_signature=tf.TensorSpec([BLOCK], tf.int32))
   streams = tf.reshape(tf.cast(tf.bitwise.bitwise_and(drawn, 2**24 - 1), tf.float32) * 2.0**-24, [rows, -1])
-  first = tf.cast(start % BLOCK, tf.int32)
-  return tf.transpose(tf.slice(streams, [0, first], [rows, length]))[:, :, None]
+  wanted = tf.cast(start % BLOCK, tf.int32) + tf.range(length)
+  # Not a slice: XLA would compile one for each place where it begins.
+  return tf.gather(tf.transpose(streams), wanted)[:, :, None]
 
 
 def row_seeds(seed, rows):

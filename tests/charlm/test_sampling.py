@@ -95,6 +95,15 @@ def test_xla_writes_the_same(temperature, top_k, top_p):
   np.testing.assert_allclose(written.logits, want.logits, atol=1e-5)
 
 
+def test_one_program_writes_from_any_place():
+  """What is a variable of a loop is no constant of the program, which XLA would compile again for each value."""
+  seed, starts = tf.constant([5, 6], tf.int64), tf.constant([0, 3, 64, 130], tf.int64)
+  drawn = tf.function(lambda: tf.map_fn(lambda start: sampling.random_numbers(seed, start, 10), starts,
+                                        fn_output_signature=tf.float32), jit_compile=True)
+  stream = sampling.random_numbers(seed, 0, 140).numpy()
+  np.testing.assert_array_equal(drawn(), [stream[start:start + 10] for start in starts.numpy()])
+
+
 @pytest.mark.parametrize('temperature, top_k, top_p', [(1.0, 0, 1.0), (0.7, 4, 0.8)])
 def test_draws_are_distributed_as_the_twin_says(temperature, top_k, top_p):
   draws = 4000
