@@ -96,12 +96,15 @@ def test_xla_writes_the_same(temperature, top_k, top_p):
 
 
 def test_one_program_writes_from_any_place():
-  """What is a variable of a loop is no constant of the program, which XLA would compile again for each value."""
-  seed, starts = tf.constant([5, 6], tf.int64), tf.constant([0, 3, 64, 130], tf.int64)
-  drawn = tf.function(lambda: tf.map_fn(lambda start: sampling.random_numbers(seed, start, 10), starts,
-                                        fn_output_signature=tf.float32), jit_compile=True)
-  stream = sampling.random_numbers(seed, 0, 140).numpy()
-  np.testing.assert_array_equal(drawn(), [stream[start:start + 10] for start in starts.numpy()])
+  """What XLA takes for a constant is in the program, which it then compiles again for each value."""
+  graph = tf.function(lambda logits, state, length, start: sampling.generate(
+      chain, logits, state, length=length, start=start, most=10), jit_compile=True)
+
+  def program(length, start):
+    arguments = *begin(2), tf.constant(length), tf.constant(start, tf.int64)
+    return graph.experimental_get_compiler_ir(*arguments)(stage='hlo')
+
+  assert program(10, 0) == program(7, 133)
 
 
 @pytest.mark.parametrize('temperature, top_k, top_p', [(1.0, 0, 1.0), (0.7, 4, 0.8)])
