@@ -19,10 +19,9 @@ def main(given):
   config = EvaluateConfig(**given)
   read_config(config.workdir)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm import allocator, evaluation
+    from charlm import evaluation
     from charlm.learner import Learner, make_strategy
     from data_pipeline import prepare
-  allocator.keep_freed()
   opened = workdir.open_model(config.workdir, config.weights)
   data = choose_data(config, opened.config.data)
   split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')

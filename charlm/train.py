@@ -22,9 +22,8 @@ def main(given):
   folder = run_config.workdir
   config = workdir.choose_config(folder, given)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm import allocator, loop, sampling
+    from charlm import loop, sampling
     from data_pipeline import prepare, streams
-  allocator.keep_freed()
   begun = workdir.begun(folder)
   tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(folder) if begun else None)
   streams.check_fits(config.data, files)
