@@ -108,7 +108,7 @@ def test_one_step_of_gradient_descent_by_hand():
 
 
 def test_steps_with_all_that_may_change_them_by_hand():
-  """Two steps of gradient descent: decay of matrices alone, then the gradient, clipped by the norms so far."""
+  """Steps of gradient descent: decay of matrices alone, then the gradient, clipped by the norms so far."""
   options = {**SGD, 'weight_decay': 0.1, 'clip_percentile': 30.0, 'average': 'ema'}
   one, rate, norms, averages = make(train=options), 0.5 * 0.8, [], None
   carry, rows = one.initial_carry(), streams.training_rows(len(TEXT), 4)
