@@ -29,8 +29,8 @@ def make_optimizer(config: TrainConfig, variables):
   known = optimizers()
   if config.optimizer.lower() not in known:
     raise UserError(f'--optimizer={config.optimizer}: expected one of {", ".join(sorted(known))}')
-  # Named, because Keras numbers the names of further optimizers in a process, and checkpoints hold them.
   decay = {'weight_decay': config.weight_decay} if config.weight_decay else {}
+  # Named, because Keras numbers the names of further optimizers in a process, and checkpoints hold them.
   optimizer = known[config.optimizer.lower()](name='optimizer', **decay)
   optimizer.exclude_from_weight_decay([v for v in variables if v.shape.rank < 2])
   optimizer.build(variables)
@@ -79,7 +79,8 @@ class Clipper:
       self.norms.assign(norms)
       limit = percentile(norms, tf.minimum(step + 1, HISTORY), self.config.clip_percentile)
     if self.config.clip_percentile or limit:
-      scale = tf.minimum(1.0, limit / norm)  # a norm that is not a number stays one, and stops the run
+      # A norm of 0 may meet a limit of 0. One that is not a number stays that, and stops the run.
+      scale = tf.minimum(1.0, tf.math.divide_no_nan(limit, norm))
       gradients = [g * scale for g in gradients]
     return gradients, norm
 

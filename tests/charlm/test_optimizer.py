@@ -77,6 +77,13 @@ def test_percentile(percent, count):
   assert float(result) == pytest.approx(np.percentile(values[:count].astype(np.float64), percent), rel=1e-4)
 
 
+@pytest.mark.parametrize('options', [{}, {'clip_percentile': 50.0}], ids=str)
+def test_gradients_of_zero_stay_that(options):
+  clipped, norm = optimizer.Clipper(TrainConfig(**options))([tf.zeros(3)], tf.constant(0))
+  np.testing.assert_array_equal(clipped[0], np.zeros(3))
+  assert float(norm) == 0
+
+
 @pytest.mark.parametrize('norm', [math.nan, math.inf])
 def test_a_norm_that_is_not_finite_stays_visible(norm):
   clip = optimizer.Clipper(TrainConfig(clip_percentile=50.0))
