@@ -208,21 +208,21 @@ class TrainConfig(Checked):
                                 minimum=1)
   weight_decay: float = field(0.0, 'Share of the weights that a step takes away, times the learning rate; gains, '
                               'biases and initial states keep theirs. Use it, from 0.01 up, where the model learns by '
-                              'heart. 0 is none, but for adamw its own 0.004.', minimum=0.0)
+                              'heart. 0 takes none, except that adamw has 0.004 of its own.', minimum=0.0)
   clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
                            'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0)
   clip_percentile: float = field(0.0, 'Clip to this percentile of the gradient norms so far, this one and the last '
                                  '10,000 at most, in place of --clip_norm; 0 does not. Use it, with 10 to 90, where '
                                  'no fixed norm suits the whole run.', minimum=0.0, below=100.0)
   average: str = field('none', 'Weights to evaluate, keep and use, while training goes on from the last ones: none '
-                       'averages nothing; ema follows them with --ema_decay, and often does better for nothing, above '
-                       'all at a constant rate; validation takes their mean from where the validation loss stays.',
+                       'averages nothing; ema follows them with --ema_decay, for a rate that stays high to the end; '
+                       'validation takes their mean from where the validation loss stays, for a constant one.',
                        choices=['none', 'ema', 'validation'])
   ema_decay: float = field(0.999, 'Share of the average that each step keeps, under --average=ema; the first steps '
                            'keep less. 0.999 is about the last thousand steps: lower it for short runs.',
                            above=0.0, below=1.0)
   average_patience: int = field(5, 'With --average=validation, averaging begins at the first evaluation that is worse '
-                                'than the best of more than this many before. Lower it where evaluations are few.',
+                                'than the best of those more than this many before it. Lower it where there are few.',
                                 minimum=0)
   steps: int = field(0, 'Stop after this many steps; 0 sets no such limit. For runs to compare with each other.',
                      minimum=0)

@@ -154,10 +154,10 @@ def plot(workdir):
                                    (norm, 'gradient_norm_max', 'largest', ':')]:
     points = [(line['step'], line[name]) for line in lines if name in line]
     axes.plot(*zip(*points, strict=True) if points else ([], []), style, label=label, markersize=3)
-  for low, high in (25, 75), (10, 90):
+  for low, high, alpha in (10, 90, 0.15), (25, 75, 0.35):
     names = 'step', f'gradient_norm_p{low}', f'gradient_norm_p{high}'
     points = [[line[name] for name in names] for line in lines if names[1] in line]
-    norm.fill_between(*zip(*points, strict=True) if points else ([], [], []), color='C0', alpha=0.2,
+    norm.fill_between(*zip(*points, strict=True) if points else ([], [], []), color='C0', alpha=alpha,
                       label=f'{low}% to {high}%')
   loss.set_ylabel('nats per token')
   norm.set(xlabel='step', ylabel='gradient norm before clipping', yscale='log')
