@@ -26,9 +26,9 @@ def main():
   imported, after, count = resident('RSS'), {}, 0
   step = learner.Learner.step
 
-  def watched(self, *args):
+  def watched(self, *args, **options):
     nonlocal count
-    result = step(self, *args)
+    result = step(self, *args, **options)
     count += 1
     if count in steps:
       after[count] = resident('RSS')

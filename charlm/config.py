@@ -194,14 +194,36 @@ class TrainConfig(Checked):
                                'raise it where a short run learns too slowly.', above=0.0)
   warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '
                             'the loss jump.', minimum=0)
-  schedule: str = field('cosine', 'Learning rate over the run after warm-up: constant, or cosine down to '
-                        '--final_fraction, which ends lower. constant suits runs of unknown length.',
-                        choices=['constant', 'cosine'])
-  final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of the cosine. Raise it '
-                                'for a run that shall not settle yet.',
+  schedule: str = field('cosine', 'Learning rate over the run after warm-up: cosine or linear down to '
+                        '--final_fraction, which ends lower; constant, for runs of unknown length; or plateau, which '
+                        'lowers it where the validation loss stays, for runs that shall go on until nothing helps.',
+                        choices=['constant', 'cosine', 'linear', 'plateau'])
+  final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of cosine and linear. Raise '
+                                'it for a run that shall not settle yet.',
                                 minimum=0.0, maximum=1.0)
+  plateau_factor: float = field(0.5, 'What --schedule=plateau multiplies the learning rate with. Lower it to settle '
+                                'in fewer evaluations.', above=0.0, below=1.0)
+  plateau_patience: int = field(2, 'Evaluations in a row without a better validation loss, after which '
+                                '--schedule=plateau lowers the learning rate. Raise it where that loss is noisy.',
+                                minimum=1)
+  weight_decay: float = field(0.0, 'Share of the weights that a step takes away, times the learning rate; gains, '
+                              'biases and initial states keep theirs. Use it, from 0.01 up, where the model learns by '
+                              'heart. 0 takes none, except that adamw has 0.004 of its own.', minimum=0.0)
   clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
                            'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0)
+  clip_percentile: float = field(0.0, 'Clip to this percentile of the gradient norms so far, this one and the last '
+                                 '10,000 at most, in place of --clip_norm; 0 does not. Use it, with 10 to 90, where '
+                                 'no fixed norm suits the whole run.', minimum=0.0, below=100.0)
+  average: str = field('none', 'Weights to evaluate, keep and use, while training goes on from the last ones: none '
+                       'averages nothing; ema follows them with --ema_decay, for a rate that stays high to the end; '
+                       'validation takes their mean from where the validation loss stays, for a constant one.',
+                       choices=['none', 'ema', 'validation'])
+  ema_decay: float = field(0.999, 'Share of the average that each step keeps, under --average=ema; the first steps '
+                           'keep less. 0.999 is about the last thousand steps: lower it for short runs.',
+                           above=0.0, below=1.0)
+  average_patience: int = field(5, 'With --average=validation, averaging begins at the first evaluation that is worse '
+                                'than the best of those more than this many before it. Lower it where there are few.',
+                                minimum=0)
   steps: int = field(0, 'Stop after this many steps; 0 sets no such limit. For runs to compare with each other.',
                      minimum=0)
   epochs: float = field(0.0, 'Stop after this many passes over the training text; 0 sets no such limit. For a budget '
@@ -212,6 +234,8 @@ class TrainConfig(Checked):
                              minimum=0.0)
   patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; 0 never '
                         'does. Use it with a generous limit, to stop before the model learns by heart.', minimum=0)
+  flat_epochs: int = field(0, 'Stop when this many passes in a row have not improved the training loss; 0 never does. '
+                           'Use it where no text is held out, and the model shall learn all it can.', minimum=0)
   report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is at the end only. Lower it to see where '
                             'a loss goes wrong.', minimum=0)
   eval_every: int = field(500, 'Steps between evaluations of the validation split; 0 is at the end only. Lower it '
@@ -226,12 +250,41 @@ class TrainConfig(Checked):
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
                     minimum=0, maximum=2**31 - 1)
 
+  @property
+  def most_epochs(self):
+    """Passes over the text after which a run ends; 0 where it ends by another limit."""
+    return self.epochs or (0 if self.steps or self.max_minutes else 10)
+
+  def needing_validation(self):
+    """The flags that wait for validation losses, as they were given."""
+    needing = {'patience': self.patience, 'schedule': self.schedule == 'plateau',
+               'average': self.average == 'validation'}
+    return [f'--{name}={getattr(self, name)}' for name, needs in needing.items() if needs]
+
   def check(self):
-    if self.patience and not self.eval_every:
-      raise UserError(f'--patience={self.patience} with --eval_every=0: expected evaluations to wait for, '
-                      'such as --eval_every=500')
-    if self.schedule == 'constant':
-      self.refuse('final_fraction', beside='--schedule=constant')
+    for flag in () if self.eval_every else self.needing_validation():
+      raise UserError(f'{flag} with --eval_every=0: expected evaluations to wait for, such as --eval_every=500')
+    if self.schedule not in ('cosine', 'linear'):
+      self.refuse('final_fraction', beside=f'--schedule={self.schedule}')
+    if self.schedule != 'plateau':
+      self.refuse('plateau_factor', 'plateau_patience', beside=f'--schedule={self.schedule}')
+    if self.optimizer.lower() in ('ftrl', 'schedulefreeadamw'):
+      self.refuse('weight_decay', beside=f'--optimizer={self.optimizer}, which makes its weights anew from sums')
+    if self.clip_percentile:
+      self.refuse('clip_norm', beside=f'--clip_percentile={self.clip_percentile}')
+    if self.average != 'ema':
+      self.refuse('ema_decay', beside=f'--average={self.average}')
+    if self.average != 'validation':
+      self.refuse('average_patience', beside=f'--average={self.average}')
+    # What waits as long as the run does never happens.
+    for name, acts, after in [('plateau_patience', self.schedule == 'plateau', self.plateau_patience),
+                              ('average_patience', self.average == 'validation', self.average_patience + 1)]:
+      if acts and 0 < self.patience <= after:
+        raise UserError(f'--patience={self.patience} stops before --{name}={getattr(self, name)} has an effect: '
+                        f'expected a patience of more than {after}')
+    if self.flat_epochs and 0 < self.most_epochs <= self.flat_epochs + 1:
+      raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {self.most_epochs - 1:g}, as the run ends '
+                      f'after {self.most_epochs:g} epochs')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,9 +295,9 @@ class Config:
   train: TrainConfig = TrainConfig()
 
   def __post_init__(self):
-    if self.train.patience and not self.data.valid_fraction and not self.data.corpus.startswith('tfds:'):
-      raise UserError(f'--patience={self.train.patience} with --valid_fraction=0: expected a '
-                      'validation split to wait for')
+    if not self.data.valid_fraction and not self.data.corpus.startswith('tfds:'):
+      for flag in self.train.needing_validation():
+        raise UserError(f'{flag} with --valid_fraction=0: expected a validation split to wait for')
 
   def to_json(self):
     return json.dumps(dataclasses.asdict(self), indent=2) + '\n'

@@ -1,4 +1,5 @@
 """One training step and one evaluation pass, compiled, under a tf.distribute strategy."""
+import copy
 import functools
 
 import numpy as np
@@ -24,6 +25,8 @@ class Learner:
   """Trains and evaluates a model that was made under the strategy's scope.
 
   The carry is the recurrent state: a nest of [rows of a replica, H], an argument and a result of every step.
+  `judged` is the model to evaluate, keep and use: the one that is trained or, under --average, a copy of it that holds
+  the average of its weights.
   """
 
   def __init__(self, model, config: TrainConfig | None = None, *, strategy, batch_size=1, longest=1, overlap=0,
@@ -36,16 +39,24 @@ class Learner:
     self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
     self.replicas = strategy.num_replicas_in_sync
     self.native_kernels = native.chosen(recurrence, model.config.compute_dtype)
+    self.judged = model
     if config:
       with strategy.scope():
-        self.optimizer = optimizer.make_optimizer(config)
-        self.optimizer.build(model.trainable_variables)
+        self.optimizer = optimizer.make_optimizer(config, model.trainable_variables)
+        self.clip = optimizer.Clipper(config)
+        if config.average != 'none':
+          self.judged = copy.deepcopy(model)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
     # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
     self._gradients = tf.function(self._replica_gradients, jit_compile=True)
     self._sums = tf.function(self._replica_sums, jit_compile=True)
     self._step = tf.function(self._train, jit_compile=self.replicas == 1)
     self._evaluate = tf.function(self._score)
+
+  @property
+  def variables(self):
+    """What a step depends on and changes beside the models and the carry."""
+    return [v.value for v in self.optimizer.variables] + self.clip.variables
 
   def initial_carry(self, batch_size=None):
     """The state of rows where text begins; for training, of each replica's share of the batch."""
@@ -69,35 +80,45 @@ class Learner:
     shares = self.strategy.experimental_local_results(carry)
     return tuple(np.concatenate([s.numpy() for s in layer]) for layer in zip(*shares, strict=True))
 
-  def step(self, batch, carry, progress):
+  def step(self, batch, carry, progress, *, rate_scale=1.0, average_share=1.0):
     """Trains on one chunk of every row.
 
     Args:
       batch: tokens [B, T+1], reset [B], weight [B, T]; per replica where there are several.
       carry: the state before the chunk.
       progress: share of the run that is done, 0 to 1, for the schedule.
+      rate_scale: what plateaus have left of the learning rate.
+      average_share: share of the new weights in the average of --average.
 
     Returns:
       carry after S = T - overlap tokens, and metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before
       clipping), `learning_rate`; scalar tensors over all replicas.
     """
-    carry, metrics = self._step(batch, carry, tf.constant(progress, tf.float32))
+    carry, metrics = self._step(batch, carry, *(tf.constant(x, tf.float32)
+                                                for x in (progress, rate_scale, average_share)))
     return carry, tf.nest.map_structure(lambda m: self.strategy.experimental_local_results(m)[0], metrics)
 
-  def _train(self, batch, carry, progress):
+  def _train(self, batch, carry, progress, rate_scale, average_share):
     step = tf.cast(self.optimizer.iterations.value, tf.int32)
-    rate = optimizer.learning_rate(self.config, step, progress)
+    rate = optimizer.learning_rate(self.config, step, progress, rate_scale)
     self.optimizer.learning_rate.assign(rate)
 
     def replica_step(batch, carry):
       replica = tf.distribute.get_replica_context()
       gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group)
       gradients, sums = replica.all_reduce('SUM', (gradients, sums))
-      gradients, norm = optimizer.clip(gradients, self.config.clip_norm)
-      self.optimizer.apply(gradients, self.model.trainable_variables)
+      gradients, norm = self.clip(gradients, step)
+      # Keras adds up what the replicas hand it, which is the same in all.
+      self.optimizer.apply([g / self.replicas for g in gradients], self.model.trainable_variables)
       return carry, {'nats': sums[0], 'tokens': sums[1], 'gradient_norm': norm, 'learning_rate': rate}
 
-    return self.strategy.run(replica_step, (batch, carry))
+    result = self.strategy.run(replica_step, (batch, carry))
+    if self.judged is not self.model:
+      for average, new in zip(self.judged.variables, self.model.variables, strict=True):
+        # A sum of two, and not a step towards the new, so that a share of 1 gives the very same bits.
+        self.strategy.extended.update(average, lambda a, n: a.assign((1 - average_share) * a + average_share * n),
+                                      args=(new,), group=False)
+    return result
 
   def _replica_gradients(self, batch, carry, step, replica):
     rows, length = batch.weight.shape
@@ -132,7 +153,7 @@ class Learner:
 
   def _replica_sums(self, batch, carry, replica):
     del replica  # there so that each replica compiles a function of its own, with its own variables
-    logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset),
-                                  native_kernels=self.native_kernels)
+    logits, _, carry = self.judged(batch.tokens[:, :-1], self.judged.reset(carry, batch.reset),
+                                   native_kernels=self.native_kernels)
     nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
     return carry, (nats, tf.reduce_sum(batch.weight))

@@ -12,6 +12,7 @@ import tqdm
 
 from charlm import checkpoint, evaluation, record
 from charlm.config import Config, RunError, UserError
+from charlm.judge import Judge
 from charlm.learner import Learner, make_strategy
 from charlm.model import LanguageModel
 from data_pipeline import streams
@@ -43,14 +44,16 @@ class Trainer:
     """
     self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
     self.started, self.train_file, self.valid_file = started, train_file, valid_file
-    if config.train.patience and not valid_file:
-      raise UserError(f'--patience={config.train.patience}: --corpus={config.data.corpus} has no validation split to '
-                      'wait for; expected --valid_fraction to cut one, such as --valid_fraction=0.1')
+    for flag in () if valid_file else config.train.needing_validation():
+      raise UserError(f'{flag}: --corpus={config.data.corpus} has no validation split to wait for; expected '
+                      '--valid_fraction to cut one, such as --valid_fraction=0.1')
     self.strategy = make_strategy(config.train.strategy)
     if config.data.batch_size % self.strategy.num_replicas_in_sync:
       raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the '
                       f'{self.strategy.num_replicas_in_sync} devices of --strategy={config.train.strategy}')
-    needed, memory = 16 * config.model.least_weights, os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    copies = 4 + (config.train.average != 'none')
+    needed = 4 * copies * config.model.least_weights
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
     if needed > memory:  # asking for it would get the process killed without a word
       raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
                       f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '
@@ -62,27 +65,31 @@ class Trainer:
                            longest=max(config.data.lengths), overlap=config.data.chunk_overlap,
                            recurrence=recurrence)
     self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
-    self.carry = self.learner.initial_carry()
+    self.carry, self.judge = self.learner.initial_carry(), Judge(config.train)
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
-                  'best_nats': None, 'best_step': 0, 'waited': 0, 'interval': record.Interval().asdict()}
+                  'interval': record.Interval().asdict(), **self.judge.state()}
     self.pending, self.interrupted, self.saved_step, self.shown = [], False, None, ''
     found = checkpoint.newest(workdir)
     if found:
       self._restore(*found)
     self.interval = record.Interval(**self.state['interval'])
+    self.judge = Judge(config.train, **{name: self.state[name] for name in self.judge.state()})
     first = self.state['step'] + LOOK_EVERY  # the first steps compile
     self.profiled = range(first, first + LOOK_EVERY) if profile else range(0)
 
-  def _optimizer_variables(self):
-    return [v.value for v in self.learner.optimizer.variables]
+  def _variables(self):
+    """{name in a checkpoint: variables}: all that a step changes, beside the carry. 'model' is what is used later."""
+    averaged = self.learner.judged is not self.model
+    return {'model': self.learner.judged.variables, 'optimizer': self.learner.variables,
+            **({'training': self.model.variables} if averaged else {})}
 
   def _restore(self, arrays, state):
     for name, value in self.identity.items():
       if state[name] != value:
         raise UserError(f'--workdir={self.workdir}: its checkpoint of step {state["step"]} was trained with another '
                         f'{name} ({state[name]}, now {value}). Bring that back, or start in another folder')
-    checkpoint.restore('model', self.model.variables, arrays)
-    checkpoint.restore('optimizer', self._optimizer_variables(), arrays)
+    for name, variables in self._variables().items():
+      checkpoint.restore(name, variables, arrays)
     self.carry = self.learner.distribute_carry([arrays[n] for n in sorted(arrays) if n.startswith('carry/')])
     self.state = {name: state[name] for name in self.state}
     self.saved_step = self.state['step']
@@ -90,10 +97,10 @@ class Trainer:
 
   def _save(self):
     self._look()
-    self.state.update(seconds=self.seconds(), interval=self.interval.asdict())
-    arrays = {**checkpoint.collect('model', self.model.variables),
-              **checkpoint.collect('optimizer', self._optimizer_variables()),
-              **{f'carry/{i:03d}': c for i, c in enumerate(self.learner.gather_carry(self.carry))}}
+    self.state.update(seconds=self.seconds(), interval=self.interval.asdict(), **self.judge.state())
+    arrays = {f'carry/{i:03d}': c for i, c in enumerate(self.learner.gather_carry(self.carry))}
+    for name, variables in self._variables().items():
+      arrays |= checkpoint.collect(name, variables)
     if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
       raise self._not_finite(f'step {self.state["step"]}: the weights are not finite')
     checkpoint.save(self.workdir, self.state['step'], arrays, self.state | self.identity)
@@ -115,17 +122,15 @@ class Trainer:
     train = self.config.train
     if not train.steps and not train.epochs and train.max_minutes:
       return min(1.0, self.seconds() / (60 * train.max_minutes))
-    epochs = train.epochs or (0 if train.steps else 10)
-    shares = [self.state['step'] / train.steps if train.steps else 0, self.epochs() / epochs if epochs else 0]
+    shares = [self.state['step'] / train.steps if train.steps else 0,
+              self.epochs() / train.most_epochs if train.most_epochs else 0]
     return min(1.0, max(shares))
 
   def _why_stop(self):
     train = self.config.train
     if train.max_minutes and self.seconds() >= 60 * train.max_minutes:
       return f'{train.max_minutes:g} minutes are over'
-    if train.patience and self.state['waited'] >= train.patience:
-      return f'the validation loss has not improved in {train.patience} evaluations'
-    return 'all steps are done' if self.progress() >= 1 else ''
+    return self.judge.why_stop() or ('all steps are done' if self.progress() >= 1 else '')
 
   # The run.
 
@@ -163,10 +168,15 @@ class Trainer:
         chunks = self._chunks(length, cursor.offset)
       began = time.perf_counter()
       with self.record.profile(self.state['step'], self.profiled):
-        self.carry, metrics = self.learner.step(next(chunks), self.carry, progress)
+        self.carry, metrics = self.learner.step(
+            next(chunks), self.carry, progress, rate_scale=self.judge.rate_scale,
+            average_share=self.judge.average_share(self.state['step']))
       self.pending.append(metrics)
       epoch, offset = self.rows.after(cursor, length=length, stride=length - data.chunk_overlap)
       self.state.update(step=self.state['step'] + 1, epoch=epoch, offset=offset)
+      if epoch > cursor.epoch:
+        self._look()
+        self.judge.end_epoch()
       stop = self._why_stop()
       report, evaluate, save = (bool(stop) or self._due(every) for every in (
           train.report_every, train.eval_every, train.save_every))
@@ -218,6 +228,7 @@ class Trainer:
         raise self._not_finite(f'step {step}: the loss is {numbers["nats"] / numbers["tokens"]} nats with gradient '
                                f'norm {numbers["gradient_norm"]}')
       self.state['tokens'] += int(numbers['tokens'])
+      self.judge.trained(numbers['nats'], numbers['tokens'])
     self.pending = []
 
   def _not_finite(self, what):
@@ -239,16 +250,13 @@ class Trainer:
     nats = sums['nats'] / sums['tokens']
     if not math.isfinite(nats):
       raise self._not_finite(f'step {self.state["step"]}: the validation loss is {nats} nats')
-    if self.state['best_nats'] is None or nats < self.state['best_nats']:
-      self.state.update(best_nats=nats, best_step=self.state['step'], waited=0)
-      checkpoint.write(checkpoint.best_path(self.workdir), checkpoint.collect('model', self.model.variables),
-                       self.state | self.identity)
-    else:
-      self.state['waited'] += 1
+    if self.judge.validated(nats, self.state['step']):
+      checkpoint.write(checkpoint.best_path(self.workdir), checkpoint.collect('model', self.learner.judged.variables),
+                       self.state | self.judge.state() | self.identity)
     return nats
 
   def _sample(self, bar):
-    text = self.write_sample(self.model)
+    text = self.write_sample(self.learner.judged)
     self.record.sample(self.state['step'], text)
     bar.write(f'--- step {self.state["step"]} writes:\n{text.decode("utf-8", "replace")}\n---', file=sys.stderr)
 
@@ -261,7 +269,7 @@ class Trainer:
   def _show(self, bar):
     if self.interval.timed_seconds and self.interval.tokens:
       self.shown = f', {self.interval.nats_per_token():.3f} nats, {self.interval.tokens_per_second():,.0f} tokens/s'
-    best = '' if self.state['best_nats'] is None else f', best valid {self.state["best_nats"]:.3f}'
+    best = '' if self.judge.best_nats is None else f', best valid {self.judge.best_nats:.3f}'
     bar.set_description_str(f'step {self.state["step"]}{self.shown}{best}', refresh=False)
     bar.update(self.progress() - bar.n)
 

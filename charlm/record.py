@@ -11,17 +11,18 @@ import os
 import pathlib
 import sys
 
+import numpy as np
 import tensorflow as tf
+
+PERCENTILES = (10, 25, 50, 75, 90)  # of the gradient norms between two reports
 
 
 @dataclasses.dataclass
 class Interval:
-  """Sums over the steps since the last report."""
+  """Sums over the steps since the last report, and their gradient norms."""
   nats: float = 0.0
   tokens: float = 0.0
-  steps: int = 0
-  norm_sum: float = 0.0
-  norm_max: float = 0.0
+  norms: list = dataclasses.field(default_factory=list)
   learning_rate: float = 0.0
   timed_tokens: int = 0
   timed_seconds: float = 0.0
@@ -32,9 +33,7 @@ class Interval:
     """Takes in one step. -> whether its numbers are finite."""
     self.nats += nats
     self.tokens += tokens
-    self.steps += 1
-    self.norm_sum += gradient_norm
-    self.norm_max = max(self.norm_max, gradient_norm)
+    self.norms.append(gradient_norm)
     self.learning_rate = learning_rate
     return math.isfinite(nats) and math.isfinite(gradient_norm)
 
@@ -51,9 +50,11 @@ class Interval:
   def figures(self):
     """-> the line of metrics.jsonl for these steps: {} where there were none."""
     figures = {'tokens_per_second': round(self.tokens_per_second(), 1)} if self.timed_seconds else {}
-    if self.steps:
-      figures |= {'train_nats_per_token': self.nats_per_token(), 'gradient_norm': self.norm_sum / self.steps,
-                  'gradient_norm_max': self.norm_max, 'learning_rate': self.learning_rate}
+    if self.norms:
+      percentiles = zip(PERCENTILES, np.percentile(self.norms, PERCENTILES).tolist(), strict=True)
+      figures |= {'train_nats_per_token': self.nats_per_token(), 'gradient_norm': sum(self.norms) / len(self.norms),
+                  **{f'gradient_norm_p{p}': norm for p, norm in percentiles}, 'gradient_norm_max': max(self.norms),
+                  'learning_rate': self.learning_rate}
     return figures
 
 
@@ -142,17 +143,22 @@ def read_metrics(path):
 
 
 def plot(workdir):
-  """Draws training and validation loss and the gradient norm: metrics.jsonl -> plot.png. -> its path."""
+  """Draws metrics.jsonl as plot.png: the losses, and how the gradient norms are distributed. -> its path."""
   from matplotlib.figure import Figure  # half a second, needed at the end only
   lines = read_metrics(pathlib.Path(workdir, 'metrics.jsonl'))
   figure = Figure(figsize=(8, 7), layout='constrained')
   loss, norm = figure.subplots(2, 1, sharex=True, height_ratios=[2, 1])
   for axes, name, label, style in [(loss, 'train_nats_per_token', 'training', '-'),
                                    (loss, 'valid_nats_per_token', 'validation', 'o-'),
-                                   (norm, 'gradient_norm', 'mean', '-'),
+                                   (norm, 'gradient_norm_p50', 'median', '-'),
                                    (norm, 'gradient_norm_max', 'largest', ':')]:
     points = [(line['step'], line[name]) for line in lines if name in line]
     axes.plot(*zip(*points, strict=True) if points else ([], []), style, label=label, markersize=3)
+  for low, high, alpha in (10, 90, 0.15), (25, 75, 0.35):
+    names = 'step', f'gradient_norm_p{low}', f'gradient_norm_p{high}'
+    points = [[line[name] for name in names] for line in lines if names[1] in line]
+    norm.fill_between(*zip(*points, strict=True) if points else ([], [], []), color='C0', alpha=alpha,
+                      label=f'{low}% to {high}%')
   loss.set_ylabel('nats per token')
   norm.set(xlabel='step', ylabel='gradient norm before clipping', yscale='log')
   for axes in (loss, norm):

@@ -35,7 +35,7 @@ def main(given):
     if not begun:
       workdir.save_config(folder, config, tokenizer)
     trainer.run()
-  print(workdir.summary(folder, trainer.state))
+  print(workdir.summary(folder, trainer.state, config.train.average))
 
 
 run = define.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)

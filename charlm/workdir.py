@@ -96,19 +96,28 @@ def identity(tokenizer, files):
   return {'vocab_size': tokenizer.vocab_size, 'tokenizer': tokenizer.fingerprint, 'text': files['train'].content}
 
 
-def summary(workdir, state):
-  """Where everything is, and what to do next."""
+def summary(workdir, state, average='none'):
+  """Where everything is, and what to do next. average: of --average."""
   folder = pathlib.Path(workdir)
   best = ('' if state['best_nats'] is None else
           f' Best validation loss {state["best_nats"]:.4f} nats per token, at step {state["best_step"]}.')
   return '\n'.join([
       f'Trained for {state["step"]} steps: {state["finished"]}.{best}',
-      f'  {folder / "checkpoints"}/   the best weights, and the last two checkpoints',
+      f'  {folder / "checkpoints"}/   {_used_weights(state, average)}, and the last two checkpoints',
       f'  {folder / "metrics.jsonl"}   a line per report; drawn in {folder / "plot.png"}',
       f'  {folder / "samples"}/   what the model wrote while it learned',
       f'  {folder / "tensorboard"}/   events: tensorboard --logdir={folder}',
       f'Next: charlm-sample --workdir={folder}, charlm-evaluate --workdir={folder}, '
       f'charlm-export --workdir={folder} --export_dir=DIR'])
+
+
+def _used_weights(state, average):
+  """Which weights the other commands use, in words."""
+  kind, step = ('last', state['step']) if state['best_nats'] is None else ('best', state['best_step'])
+  since = state['average_from']
+  averaged = {'none': '', 'ema': ', averaged',
+              'validation': '' if since is None or since >= step else f', averaged since step {since}'}
+  return f'the {kind} weights (of step {step}{averaged[average]}), which the other commands use'
 
 
 def load_tokenizer(workdir):

@@ -34,7 +34,13 @@ def test_fields_have_help_and_limits_hold(group, f):
     (config.DataConfig, {'chunk_curriculum': '5,50', 'chunk_overlap': 5}, '--chunk_overlap=5'),
     (config.DataConfig, {'chunk_curriculum': '5,x'}, '--chunk_curriculum=5,x'),
     (config.DataConfig, {'chunk_curriculum': '5,0'}, '--chunk_curriculum=5,0'),
-    (config.TrainConfig, {'patience': 2, 'eval_every': 0}, '--eval_every=0'),
+    (config.TrainConfig, {'patience': 2, 'eval_every': 0}, '--patience=2 with --eval_every=0'),
+    (config.TrainConfig, {'schedule': 'plateau', 'eval_every': 0}, '--schedule=plateau with --eval_every=0'),
+    (config.TrainConfig, {'average': 'validation', 'eval_every': 0}, '--average=validation with --eval_every=0'),
+    (config.TrainConfig, {'schedule': 'plateau', 'plateau_patience': 3, 'patience': 3}, '--patience=3.*more than 3'),
+    (config.TrainConfig, {'average': 'validation', 'average_patience': 3, 'patience': 4}, '--patience=4.*more than 4'),
+    (config.TrainConfig, {'flat_epochs': 3, 'epochs': 4.0}, '--flat_epochs=3: expected less than 3'),
+    (config.TrainConfig, {'flat_epochs': 9}, '--flat_epochs=9: expected less than 9'),
     (config.SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (config.SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
     (config.RunConfig, {}, '--workdir'),
@@ -53,6 +59,14 @@ IGNORED = [  # the flag without effect, what makes it so
     (config.DataConfig, {'text_feature': 'title'}, {'corpus': 'book.txt'}),
     (config.ModelConfig, {'input_units': 3}, {'input_layers': 0}),
     (config.TrainConfig, {'final_fraction': 0.5}, {'schedule': 'constant'}),
+    (config.TrainConfig, {'final_fraction': 0.5}, {'schedule': 'plateau'}),
+    (config.TrainConfig, {'plateau_factor': 0.1}, {'schedule': 'linear'}),
+    (config.TrainConfig, {'plateau_patience': 5}, {'schedule': 'cosine'}),
+    (config.TrainConfig, {'weight_decay': 0.1}, {'optimizer': 'ftrl'}),
+    (config.TrainConfig, {'weight_decay': 0.1}, {'optimizer': 'ScheduleFreeAdamW'}),
+    (config.TrainConfig, {'clip_norm': 0.0}, {'clip_percentile': 10.0}),
+    (config.TrainConfig, {'ema_decay': 0.9}, {'average': 'validation'}),
+    (config.TrainConfig, {'average_patience': 9}, {'average': 'ema'}),
 ]
 
 
@@ -65,9 +79,17 @@ def test_flags_without_effect_are_refused_where_they_were_set(group, ignored, be
   assert group(**dataclasses.asdict(at_default)) == at_default
 
 
-def test_patience_needs_something_to_wait_for():
-  with pytest.raises(config.UserError, match='--valid_fraction=0'):
-    config.Config(data=config.DataConfig(valid_fraction=0.0), train=config.TrainConfig(patience=1))
+@pytest.mark.parametrize('name,value', [('patience', 1), ('schedule', 'plateau'), ('average', 'validation')])
+def test_what_waits_for_the_validation_loss_needs_one(name, value):
+  train = config.TrainConfig(**{name: value})
+  with pytest.raises(config.UserError, match=f'--{name}={value} with --valid_fraction=0'):
+    config.Config(data=config.DataConfig(valid_fraction=0.0), train=train)
+
+
+@pytest.mark.parametrize('limits,epochs', [
+    ({}, 10), ({'epochs': 2.5}, 2.5), ({'steps': 5}, 0), ({'max_minutes': 1.0}, 0), ({'epochs': 2.0, 'steps': 5}, 2)])
+def test_a_run_without_limits_is_ten_passes(limits, epochs):
+  assert config.TrainConfig(**limits).most_epochs == epochs
 
 
 def test_json_round_trip():

@@ -30,20 +30,28 @@ def train(one, steps, *, length=20, overlap=0):
     return streams.training_stream(TEXT, rows, length=length, stride=length - overlap, context=context)
 
   carry, history = one.initial_carry(), []
-  for _, batch in zip(range(steps), streams.distribute(one.strategy, stream), strict=False):
-    carry, metrics = one.step(batch, carry, 0.5)
+  for step, batch in zip(range(steps), streams.distribute(one.strategy, stream), strict=False):
+    carry, metrics = one.step(batch, carry, 0.5, rate_scale=0.8, average_share=1 / (1 + step))
     history.append({k: float(v) for k, v in metrics.items()})
   return [v.numpy() for v in one.model.variables], one.gather_carry(carry), history
 
 
+SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_steps': 0}
+
+
 @pytest.mark.parametrize('options', [
-  {'overlap': 5, 'dropout': 0.3, 'recurrent_dropout': 0.2, 'zoneout': 0.1}, {'initial_state': 'zeros'}], ids=str)
+  {'overlap': 5, 'dropout': 0.3, 'recurrent_dropout': 0.2, 'zoneout': 0.1}, {'initial_state': 'zeros'},
+  {'train': {**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'}}], ids=str)
 def test_two_replicas_learn_the_same_as_one(options):
   overlap = options.get('overlap', 0)
-  (weights, carry, history), other = (train(make(s, **options), 20, overlap=overlap) for s in ('default', 'mirrored'))
-  assert learner.make_strategy('mirrored').num_replicas_in_sync == 2
-  for a, b in zip(weights, other[0], strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-5)
+  learners = [make(s, **options) for s in ('default', 'mirrored')]
+  (weights, carry, history), other = (train(one, 20, overlap=overlap) for one in learners)
+  assert learners[1].replicas == 2
+  averages, norms = ([[v.numpy() for v in getattr(one, name).variables] for one in learners]
+                     for name in ('judged', 'clip'))
+  for one, two in (weights, other[0]), averages, norms:
+    for a, b in zip(one, two, strict=True):
+      np.testing.assert_allclose(a, b, atol=1e-5)
   for a, b in zip(carry, other[1], strict=True):
     np.testing.assert_allclose(a, b, atol=1e-4)
   for a, b in zip(history, other[2], strict=True):
@@ -97,6 +105,49 @@ def test_one_step_of_gradient_descent_by_hand():
   assert float(metrics['learning_rate']) == pytest.approx(rate)
   for v, e in zip(one.model.trainable_variables, expected, strict=True):
     np.testing.assert_allclose(v.numpy(), e, atol=1e-6, err_msg=v.name)
+
+
+def test_steps_with_all_that_may_change_them_by_hand():
+  """Steps of gradient descent: decay of matrices alone, then the gradient, clipped by the norms so far."""
+  options = {**SGD, 'weight_decay': 0.1, 'clip_percentile': 30.0, 'average': 'ema'}
+  one, rate, norms, averages = make(train=options), 0.5 * 0.8, [], None
+  carry, rows = one.initial_carry(), streams.training_rows(len(TEXT), 4)
+  for step, batch in zip(range(4), streams.training_stream(TEXT, rows, length=20, stride=20), strict=False):
+    with tf.GradientTape() as tape:
+      logits, _, _ = one.model(batch.tokens[:, :-1], one.model.reset(carry, batch.reset))
+      loss = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:])) / 4 / 20
+    gradients = [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, one.model.trainable_variables)]
+    norms.append(np.sqrt(sum((g.astype(np.float64)**2).sum() for g in gradients)))
+    scale = min(1, np.percentile(norms, 30) / norms[-1])
+    expected = [v.numpy() * (1 - rate * 0.1 * (v.shape.rank == 2)) - rate * scale * g
+                for v, g in zip(one.model.trainable_variables, gradients, strict=True)]
+    share = [1.0, 0.5, 0.25, 0.7][step]
+    carry, _ = one.step(batch, carry, 0.0, rate_scale=0.8, average_share=share)
+    for v, e in zip(one.model.trainable_variables, expected, strict=True):
+      np.testing.assert_allclose(v.numpy(), e, atol=2e-6, err_msg=v.name)
+    now = [v.numpy() for v in one.model.variables]
+    averages = [share * n + (1 - share) * a for n, a in zip(now, averages or now, strict=True)]
+  assert any(norm > np.percentile(norms[:i + 1], 30) * 1.01 for i, norm in enumerate(norms))
+  for v, a in zip(one.judged.variables, averages, strict=True):
+    np.testing.assert_allclose(v.numpy(), a, atol=1e-6, err_msg=v.name)
+  assert np.abs(averages[0] - now[0]).max() > 1e-3
+
+
+def test_an_average_with_a_share_of_one_is_the_weights():
+  one = make(train={'average': 'validation'})
+  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=20)))
+  one.judged.variables[0].assign(one.judged.variables[0] + 5)  # as where the weights of another run were loaded
+  one.step(batch, one.initial_carry(), 0.0)
+  for a, b in zip(one.judged.variables, one.model.variables, strict=True):
+    np.testing.assert_array_equal(a.numpy(), b.numpy())
+
+
+def test_evaluation_is_of_the_average():
+  one = make(train={'average': 'ema'})
+  train(one, 30)
+  averaged = evaluate(one, 4, 50)
+  assert averaged == evaluate(learner.Learner(one.judged, strategy=one.strategy), 4, 50)
+  assert averaged != evaluate(learner.Learner(one.model, strategy=one.strategy), 4, 50)
 
 
 def test_it_learns():

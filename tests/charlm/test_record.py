@@ -3,10 +3,12 @@ import json
 
 import pytest
 import tensorflow as tf
+from matplotlib.axes import Axes
 
 from charlm import record
 
 LINE = {'epoch': 0.5, 'tokens': 3, 'seconds': 1.0, 'train_nats_per_token': 2.5, 'gradient_norm': 0.5,
+        **{f'gradient_norm_p{p}': 0.3 + p / 300 for p in record.PERCENTILES},
         'gradient_norm_max': 0.7, 'learning_rate': 0.1}
 
 
@@ -50,11 +52,29 @@ def test_interval_sums():
   assert interval.add(nats=10.0, tokens=5.0, gradient_norm=1.0, learning_rate=0.1)
   assert interval.add(nats=2.0, tokens=1.0, gradient_norm=3.0, learning_rate=0.2)
   interval.time(6, 2.0)
-  assert interval.figures() == {'tokens_per_second': 3.0, 'train_nats_per_token': 2.0, 'gradient_norm': 2.0,
-                                'gradient_norm_max': 3.0, 'learning_rate': 0.2}
+  assert interval.figures() == {
+      'tokens_per_second': 3.0, 'train_nats_per_token': 2.0, 'gradient_norm': 2.0, 'gradient_norm_max': 3.0,
+      'gradient_norm_p10': 1.2, 'gradient_norm_p25': 1.5, 'gradient_norm_p50': 2.0, 'gradient_norm_p75': 2.5,
+      'gradient_norm_p90': pytest.approx(2.8), 'learning_rate': 0.2}
   assert record.Interval(**interval.asdict()) == interval
   assert not interval.add(nats=float('nan'), tokens=1.0, gradient_norm=1.0, learning_rate=0.1)
   assert not interval.add(nats=1.0, tokens=1.0, gradient_norm=float('inf'), learning_rate=0.1)
+
+
+def test_the_plot_shows_how_the_norms_are_distributed(tmp_path, monkeypatch):
+  bands = {}
+  fill = Axes.fill_between
+
+  def fill_between(self, x, low, high, **options):
+    bands[options['label']] = (x, low, high)
+    return fill(self, x, low, high, **options)
+
+  monkeypatch.setattr(Axes, 'fill_between', fill_between)
+  lines = [{**LINE, 'step': step, 'gradient_norm_p10': step, 'gradient_norm_p90': 5 * step} for step in (10, 20)]
+  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 30}]))
+  record.plot(tmp_path)
+  assert bands['10% to 90%'] == ((10, 20), (10, 20), (50, 100))
+  assert bands['25% to 75%'][0] == (10, 20)
 
 
 @pytest.mark.parametrize('steps', [5, 3])

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from charlm import checkpoint, evaluate, loop, train
 from charlm.config import Config, DataConfig, EvaluateConfig, RunError, TrainConfig, UserError
-from charlm.workdir import choose_config, save_config
+from charlm.workdir import choose_config, open_model, save_config, summary
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
@@ -23,6 +23,11 @@ SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4'
          '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1', '--zoneout=0.1',
          '--chunk_overlap=3']
 CURRICULUM = ['--chunk_length=100', '--chunk_curriculum=8,16']
+PLATEAU = [  # steps so large that the loss rises
+    '--schedule=plateau', '--plateau_patience=1', '--optimizer=sgd', '--learning_rate=20', '--warmup_steps=0',
+    '--average=validation', '--average_patience=1', '--clip_percentile=50', '--weight_decay=0.001', '--eval_every=4']
+EMA = ['--schedule=linear', '--average=ema', '--ema_decay=0.9', '--weight_decay=0.1', '--learning_rate=0.02']
+FLAT = ['--flat_epochs=1', '--batch_size=16', '--learning_rate=1e-30', '--dropout=0', '--zoneout=0', '--eval_every=0']
 
 
 @pytest.fixture(scope='module')
@@ -98,17 +103,85 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_pat
   assert_same_run(finished, workdir)
 
 
-def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path):
-  """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18."""
+def dies_and_goes_on(arguments, steps, monkeypatch):
+  """The run of `arguments`, which dies after each of its checkpoints of these steps."""
+  save = checkpoint.save
+
+  def dies(workdir, step, *others):
+    save(workdir, step, *others)
+    if step in steps:
+      raise RunError('died')
+
+  with monkeypatch.context() as patch:
+    patch.setattr(checkpoint, 'save', dies)
+    for step in steps:
+      with pytest.raises(SystemExit):
+        train.run(arguments)
+      assert last(arguments[2].partition('=')[2])[1]['step'] == step
+  train.run(arguments)
+
+
+def raw_and_used(workdir):
+  arrays = last(workdir)[0]
+  return [[arrays[n] for n in sorted(arrays) if n.startswith(kind)] for kind in ('training/', 'model/')]
+
+
+@pytest.mark.parametrize('others', [PLATEAU, EMA, FLAT], ids=['plateau', 'ema', 'flat'])
+def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys, others):
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  train.run(flags(corpus, whole, *CURRICULUM))
-  process = start(corpus, parts, *CURRICULUM)
+  train.run(flags(corpus, whole, *others))
+  said = capsys.readouterr().out
+  dies_and_goes_on(flags(corpus, parts, *others), [6, 18], monkeypatch)
+  assert_same_run(whole, parts)
+  arrays, state = last(parts)
+  if others is PLATEAU:
+    assert state['rate_scale'] <= 0.5 and 0 < state['average_from'] < 40
+    assert np.count_nonzero(arrays['optimizer/002.norms']) == 40
+  if others is EMA:
+    assert f'best weights (of step {state["best_step"]}, averaged)' in said
+  if others is FLAT:  # 14 steps make a pass
+    assert (state['finished'], state['step']) == ('the training loss has not improved in 1 epochs', 28)
+    assert 'training/000.embedding' not in arrays
+  else:
+    assert max(np.abs(a - b).max() for a, b in zip(*raw_and_used(parts), strict=True)) > 1e-3
+
+
+@pytest.mark.parametrize('state,average,words', [
+    ({}, 'none', 'the last weights (of step 40), '), ({}, 'ema', 'the last weights (of step 40, averaged), '),
+    ({'best_nats': 2.0, 'best_step': 30}, 'none', 'the best weights (of step 30), '),
+    ({'best_nats': 2.0, 'best_step': 30}, 'validation', 'the best weights (of step 30), '),
+    ({'best_nats': 2.0, 'best_step': 30, 'average_from': 30}, 'validation', 'the best weights (of step 30), '),
+    ({'best_nats': 2.0, 'best_step': 30, 'average_from': 20}, 'validation', '(of step 30, averaged since step 20), ')])
+def test_the_summary_says_which_weights_are_used(state, average, words):
+  start = {'step': 40, 'finished': 'done', 'best_nats': None, 'best_step': 0, 'average_from': None}
+  assert words in summary('run', start | state, average)
+
+
+def test_other_commands_use_the_average(corpus, tmp_path, capsys):
+  train.run(flags(corpus, tmp_path / 'run', *EMA, '--eval_every=20'))
+  measured = [line['valid_nats_per_token'] for line in metrics(tmp_path / 'run') if 'valid_nats_per_token' in line]
+  capsys.readouterr()
+  evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', '--weights=last'])
+  assert json.loads(capsys.readouterr().out)['nats_per_token'] == pytest.approx(measured[-1], abs=1e-6)
+  raw, used = raw_and_used(tmp_path / 'run')
+  opened = open_model(tmp_path / 'run', 'last').model.variables
+  for variable, one, other in zip(opened, used, raw, strict=True):
+    np.testing.assert_array_equal(variable.numpy(), one)
+    assert (one != other).any()
+
+
+def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path):
+  """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18, on an average."""
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  others = [*CURRICULUM, *PLATEAU]
+  train.run(flags(corpus, whole, *others))
+  process = start(corpus, parts, *others)
   while process.poll() is None and not (parts / 'checkpoints' / 'step-00000018.npz').exists():
     time.sleep(0.002)
   process.kill()
   process.communicate()
   assert process.returncode == -signal.SIGKILL and last(parts)[1]['step'] < 40
-  train.run(flags(corpus, parts, *CURRICULUM))
+  train.run(flags(corpus, parts, *others))
   assert_same_run(whole, parts)
 
 
@@ -180,12 +253,13 @@ def test_a_damaged_newest_checkpoint_falls_back(finished, tmp_path, corpus, caps
   assert_same_run(finished, workdir)
 
 
-def test_two_virtual_devices_train_and_resume(corpus, tmp_path):
+@pytest.mark.parametrize('others', [[], PLATEAU], ids=['default', 'plateau'])
+def test_two_virtual_devices_train_and_resume(corpus, tmp_path, others):
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  train.run(flags(corpus, whole, '--strategy=mirrored', '--steps=12'))
-  train.run(flags(corpus, parts, '--strategy=mirrored', '--steps=12'))
+  train.run(flags(corpus, whole, *others, '--strategy=mirrored', '--steps=12'))
+  train.run(flags(corpus, parts, *others, '--strategy=mirrored', '--steps=12'))
   checkpoint.saved(parts)[0].unlink()
-  train.run(flags(corpus, parts, '--strategy=mirrored', '--steps=12'))
+  train.run(flags(corpus, parts, *others, '--strategy=mirrored', '--steps=12'))
   assert_same_run(whole, parts)
 
 
@@ -245,7 +319,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, mo
 
 
 def test_too_little_memory_is_not_a_full_disk(corpus, tmp_path, capsys, monkeypatch):
-  def step(*args):
+  def step(*args, **options):
     raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nand more')
 
   monkeypatch.setattr(loop.Learner, 'step', step)
@@ -332,9 +406,10 @@ def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
   assert json.loads(out)['tokens'] == 31
 
 
-def test_patience_with_a_data_set_that_has_nothing_to_wait_for(tmp_path):
-  config = Config(data=DataConfig(corpus='tfds:x', valid_fraction=0.0), train=TrainConfig(patience=2))
-  with pytest.raises(UserError, match=r'--patience=2: --corpus=tfds:x has no validation split.*--valid_fraction'):
+@pytest.mark.parametrize('name,value', [('patience', 2), ('schedule', 'plateau'), ('average', 'validation')])
+def test_a_data_set_that_has_nothing_to_wait_for(tmp_path, name, value):
+  config = Config(data=DataConfig(corpus='tfds:x', valid_fraction=0.0), train=TrainConfig(**{name: value}))
+  with pytest.raises(UserError, match=rf'--{name}={value}: --corpus=tfds:x has no validation split.*--valid_fraction'):
     loop.Trainer(config, tmp_path / 'run', None, None, {}, started=0.0)
 
 
