@@ -28,7 +28,7 @@ class Trainer:
   """
 
   def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None,
-               profile=False, recurrence='auto'):
+               profile=False, recurrence='auto', weights=None):
     """Sets up, and restores the newest checkpoint if there is one. Writes nothing; `run` needs the workdir to exist.
 
     Args:
@@ -40,6 +40,7 @@ class Trainer:
       write_sample: model -> bytes, text to print and keep now and then; None writes none.
       profile: whether to profile some steps.
       recurrence: of --recurrence.
+      weights: arrays of a checkpoint to start from; None starts afresh.
     """
     self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
     self.started, self.train_file, self.valid_file = started, train_file, valid_file
@@ -66,6 +67,8 @@ class Trainer:
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
                   'best_nats': None, 'best_step': 0, 'waited': 0, 'interval': record.Interval().asdict()}
     self.pending, self.interrupted, self.saved_step, self.shown = [], False, None, ''
+    if weights:
+      checkpoint.restore('model', self.model.variables, weights)
     found = checkpoint.newest(workdir)
     if found:
       self._restore(*found)
