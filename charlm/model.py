@@ -114,7 +114,8 @@ class LanguageModel(tf.Module):
       return self._first_map(tf.gather(self.embedding, tokens))
     return recurrence.Rows(self._first_map(self.embedding), tokens)
 
-  def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False):
+  def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False,
+               differentiable=None):
     """Reads tokens.
 
     Args:
@@ -125,12 +126,13 @@ class LanguageModel(tf.Module):
       rows: (first, total): the place of these B rows in the batch of all replicas, so that any number of
         replicas drops the same outputs. All B of B by default.
       native_kernels: whether to use native.py, inside a jit-compiled function with static shapes on a CPU.
+      differentiable: whether a gradient will be taken; as `training` by default.
 
     Returns:
       logits [B, T, V] float32, states after each token (a tuple of [T, B, H]), the state after the last one.
     """
     config, count = self.config, len(self.recurrent_layers)
-    how = {'native_kernels': native_kernels, 'differentiable': training}
+    how = {'native_kernels': native_kernels, 'differentiable': training if differentiable is None else differentiable}
 
     def draw(kind, rate, layer):
       """What stays of the layer's units, None where that is all; of three kinds, which follow from other seeds."""
