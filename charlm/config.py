@@ -117,6 +117,18 @@ class DataConfig(Checked):
   chunk_curriculum: str = field('', 'Chunk lengths to train on in turn, each for an equal share of the run, '
                                 'such as 50,100,200; --chunk_length when empty. Short chunks first learn faster.')
 
+  document_reset: bool = field(False, 'Start each document from the initial state, in training and evaluation: each '
+                               'file, each example of a data set, and what --document_separator parts. Use it where '
+                               'documents have nothing to do with each other, as with molecules or messages.')
+  document_separator: str = field('', 'Text that ends a document, such as \\n\\n for an empty line; \\n stands for a '
+                                  'line end and \\t for a tab. It stays in the text, so that the model learns to '
+                                  'end documents. For --document_reset where one file holds many.')
+
+  @property
+  def separator(self):
+    """--document_separator in bytes, line ends and tabs put in."""
+    return self.document_separator.replace('\\n', '\n').replace('\\t', '\t').encode('utf-8', 'surrogateescape')
+
   @property
   def lengths(self):
     """The chunk lengths in the order in which they are trained on."""
@@ -131,6 +143,8 @@ class DataConfig(Checked):
                       f'{min(self.lengths)} tokens')
     if self.chunk_curriculum:
       self.refuse('chunk_length', beside=f'--chunk_curriculum={self.chunk_curriculum}')
+    if not self.document_reset:
+      self.refuse('document_separator', beside='--document_reset=False')
     if self.tokenizer != 'sentencepiece':
       self.refuse('vocab_size', beside=f'--tokenizer={self.tokenizer}')
     if self.tokenizer == 'byte':

@@ -208,7 +208,8 @@ class Trainer:
 
     def make(context):
       return streams.training_stream(tokens, self.rows, length=length, offset=offset, context=context,
-                                     stride=length - self.config.data.chunk_overlap)
+                                     stride=length - self.config.data.chunk_overlap,
+                                     starts=streams.mapped_starts(file))
 
     return iter(streams.distribute(self.strategy, make))
 
