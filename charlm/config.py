@@ -129,6 +129,12 @@ class DataConfig(Checked):
     """--document_separator in bytes, line ends and tabs put in."""
     return self.document_separator.replace('\\n', '\n').replace('\\t', '\t').encode('utf-8', 'surrogateescape')
 
+  def check_recurrence(self, recurrence):
+    """Raises UserError where --recurrence asks for kernels that know of no documents."""
+    if self.document_reset and recurrence == 'native':
+      raise UserError('--recurrence=native with --document_reset: expected auto or xla, because the native kernels '
+                      'cannot start afresh inside a chunk')
+
   @property
   def lengths(self):
     """The chunk lengths in the order in which they are trained on."""
@@ -349,7 +355,7 @@ class EvaluateConfig(Checked):
     if self.dynamic and self.mc_dropout:
       raise UserError(f'--dynamic with --mc_dropout={self.mc_dropout}: expected one of the two')
     if self.dynamic:
-      self.refuse('chunk_length', beside='--dynamic, which has a --dynamic_length')
+      self.refuse('chunk_length', beside='--dynamic=True, which has a --dynamic_length')
     else:
       self.refuse('dynamic_learning_rate', 'dynamic_decay', 'dynamic_length', 'dynamic_statistics',
                   beside='--dynamic=False')

@@ -65,7 +65,8 @@ class Dynamic:
     """-> g, carry, (nats, tokens)."""
     with tf.GradientTape() as tape:
       logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset),
-                                    native_kernels=self.native_kernels, differentiable=True)
+                                    native_kernels=self.native_kernels, differentiable=True,
+                                    starts=batch.starts)
       nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
       loss = nats / batch.weight.shape.num_elements()
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]

@@ -23,6 +23,7 @@ def main(given):
     from data_pipeline import prepare
   allocator.keep_freed()
   opened = workdir.open_model(config.workdir, config.weights)
+  opened.config.data.check_recurrence(config.recurrence)
   data = choose_data(config, opened.config.data)
   split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')
   _, files = prepare.prepare(data, opened.tokenizer)

@@ -47,6 +47,7 @@ class Trainer:
     if config.train.patience and not valid_file:
       raise UserError(f'--patience={config.train.patience}: --corpus={config.data.corpus} has no validation split to '
                       'wait for; expected --valid_fraction to cut one, such as --valid_fraction=0.1')
+    config.data.check_recurrence(recurrence)
     self.strategy = make_strategy(config.train.strategy)
     if config.data.batch_size % self.strategy.num_replicas_in_sync:
       raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the '

@@ -36,7 +36,7 @@ class McDropout:
   def _one_pass(self, batch, carry, seed):
     """-> carry, nats [B, T] under one draw of the masks."""
     logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset), training=True, seed=seed,
-                                  native_kernels=self.native_kernels)
+                                  native_kernels=self.native_kernels, starts=batch.starts)
     return carry, losses.nats(logits, batch.tokens[:, 1:])
 
   def _mean_sums(self, passes, weight):

@@ -37,6 +37,7 @@ def test_fields_have_help_and_limits_hold(group, f):
     (config.TrainConfig, {'patience': 2, 'eval_every': 0}, '--eval_every=0'),
     (config.SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (config.SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
+    (config.EvaluateConfig, {'dynamic': True, 'mc_dropout': 2}, '--mc_dropout=2'),
     (config.RunConfig, {}, '--workdir'),
 ])
 def test_contradictions_are_refused(group, values, named):
@@ -53,6 +54,11 @@ IGNORED = [  # the flag without effect, what makes it so
     (config.DataConfig, {'text_feature': 'title'}, {'corpus': 'book.txt'}),
     (config.ModelConfig, {'input_units': 3}, {'input_layers': 0}),
     (config.TrainConfig, {'final_fraction': 0.5}, {'schedule': 'constant'}),
+    (config.DataConfig, {'document_separator': '|'}, {'document_reset': False}),
+    (config.TrainConfig, {'init_weights': 'last'}, {'init_from': ''}),
+    (config.EvaluateConfig, {'chunk_length': 5}, {'dynamic': True}),
+    (config.EvaluateConfig, {'dynamic_learning_rate': 0.5}, {'dynamic': False}),
+    (config.EvaluateConfig, {'seed': 5}, {'mc_dropout': 0}),
 ]
 
 

@@ -287,6 +287,9 @@ def test_a_full_disk_under_the_record_is_one_line(corpus, finished, tmp_path):
     (['--embedding_size=1000000000', '--input_units=1000'], ['--embedding_size=1000000000', 'GiB']),
     (['--valid_fraction=0.0001'], ['--valid_fraction=0.0001', 'at least 2', 'found 0']),
     (['--test_fraction=0.0005'], ['--test_fraction=0.0005', 'at least 2', 'found 1']),
+    (['--document_reset'], ['--document_reset', 'no second document', '--document_separator']),
+    (['--document_reset', '--document_separator=times', '--recurrence=native'], ['--recurrence=native', 'xla']),
+    (['--document_separator=times'], ['--document_separator=times', '--document_reset=False']),
     (['--chunk_curriculum=8,16'], ['--chunk_length=16', '--chunk_curriculum=8,16', 'its default, 100']),
 ])
 def test_bad_input_gets_one_line_and_leaves_nothing(corpus, tmp_path, capsys, arguments, words):
@@ -404,6 +407,27 @@ def test_what_a_run_cannot_start_from(learned, other_text, tmp_path, capsys, arg
   assert not (tmp_path / 'run').exists()
 
 
+DOCUMENTS = ['--document_reset', r'--document_separator=times.\n', '--chunk_overlap=15']
+
+
+def test_documents_and_the_longest_overlap_resume_to_the_same_bits(tmp_path):
+  corpus = tmp_path / 'corpus'
+  corpus.mkdir()
+  (corpus / 'a').write_text(TEXT.replace('. ', '.\n'))
+  (corpus / 'b').write_text(TEXT[:500])
+  whole, parts, two, plain = (tmp_path / name for name in ('whole', 'parts', 'two', 'plain'))
+  train.run(flags(corpus, whole, *DOCUMENTS))
+  train.run(flags(corpus, parts, *DOCUMENTS, '--recurrence=xla'))
+  checkpoint.saved(parts)[0].unlink()
+  train.run(['charlm-train', f'--workdir={parts}'])
+  assert_same_run(whole, parts)
+  train.run(flags(corpus, two, *DOCUMENTS, '--strategy=mirrored'))
+  for name, array in last(whole)[0].items():
+    np.testing.assert_allclose(last(two)[0][name], array, atol=1e-3, err_msg=name)
+  train.run(flags(corpus, plain, '--chunk_overlap=15', '--steps=6'))
+  assert metrics(plain)[0] != metrics(whole)[0]
+
+
 def test_patience_with_a_data_set_that_has_nothing_to_wait_for(tmp_path):
   config = Config(data=DataConfig(corpus='tfds:x', valid_fraction=0.0), train=TrainConfig(patience=2))
   with pytest.raises(UserError, match=r'--patience=2: --corpus=tfds:x has no validation split.*--valid_fraction'):
@@ -487,6 +511,50 @@ def test_evaluate(finished, corpus, tmp_path, capsys):
   assert whole['split'] == 'all'
   assert (whole['bytes'], whole['characters']) == (13 * 40 - 1, 11 * 40 - 1)
   assert report('--weights=last')['step'] == 40
+
+
+def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, capsys):
+  def report(*arguments):
+    capsys.readouterr()
+    evaluate.run(['charlm-evaluate', f'--workdir={finished}', *arguments])
+    return json.loads(capsys.readouterr().out)
+
+  before, kept = report(), {p: p.read_bytes() for p in (finished / 'checkpoints').iterdir()}
+  dynamic = report('--dynamic', '--dynamic_learning_rate=0.003', '--dynamic_length=5')
+  assert dynamic['dynamic'] == {'learning_rate': 0.003, 'decay': 0.02, 'length': 5, 'rows': 1,
+                                'statistics_tokens': 500 * 4 * 5}
+  assert dynamic['tokens'] == before['tokens'] and dynamic['nats_per_token'] < 0.9 * before['nats_per_token']
+  dropped = report('--mc_dropout=3', '--seed=5')
+  assert (dropped['mc_dropout'], dropped['seed']) == (3, 5) and 'mc_dropout' not in before
+  assert dropped['nats_per_token'] == pytest.approx(before['nats_per_token'], rel=0.1)
+  assert dropped['nats_per_token'] != before['nats_per_token']
+  assert {p: p.read_bytes() for p in (finished / 'checkpoints').iterdir()} == kept
+
+
+@pytest.mark.parametrize('arguments,change,words', [
+    (['--dynamic', '--mc_dropout=2'], None, ['--dynamic with --mc_dropout=2']),
+    (['--mc_dropout=2'], 'no dropout', ['--mc_dropout=2', 'trained without dropout']),
+    (['--dynamic'], 'other text', ['--dynamic', 'has changed since']),
+    (['--dynamic', '--corpus=pydoc'], 'no text', ['--dynamic', 'trained on', 'no such file']),
+    (['--dynamic_decay=0.5'], None, ['--dynamic_decay=0.5', '--dynamic=False']),
+    (['--dynamic', '--chunk_length=5'], None, ['--chunk_length=5', '--dynamic_length']),
+    (['--seed=3'], None, ['--seed=3', '--mc_dropout=0']),
+])
+def test_what_evaluate_refuses(finished, corpus, tmp_path, capsys, arguments, change, words):
+  workdir, text = tmp_path / 'run', tmp_path / 'times.txt'
+  shutil.copytree(finished, workdir)
+  config = json.loads((workdir / 'config.json').read_text())
+  config['data']['corpus'] = str(text)
+  if change == 'no dropout':
+    config['model'].update(dropout=0.0, zoneout=0.0)
+  (workdir / 'config.json').write_text(json.dumps(config))
+  if change != 'no text':
+    text.write_text(TEXT + change if change == 'other text' else TEXT)
+  with pytest.raises(SystemExit) as exit_:
+    evaluate.run(['charlm-evaluate', f'--workdir={workdir}', *arguments])
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
 
 
 @pytest.mark.parametrize('prepare,words', [
