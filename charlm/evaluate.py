@@ -34,31 +34,32 @@ def main(given):
     raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
                     f'{", ".join(files)}')
   workdir.warn_of_unknown(data.corpus, [file])
-  judge, how = make_judge(config, opened)
-  sums = evaluation.evaluate_file(judge, file, batch_size=config.batch_size or int(config.dynamic),
+  scorer, how = make_scorer(config, opened)
+  sums = evaluation.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
                                   length=config.dynamic_length if config.dynamic else config.chunk_length,
                                   bar=evaluation.progress_bar)
   print(json.dumps({**evaluation.report(sums, file), 'corpus': data.corpus, 'split': split,
                     'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
 
 
-def make_judge(config, opened):
+def make_scorer(config, opened):
   """-> what scores batches (a Learner, or what stands in for one), and what to say of it beside the figures."""
   from charlm import dynamic, evaluation, learner, mc_dropout
   if config.mc_dropout:
     if not opened.config.model.drops:
       raise UserError(f'--mc_dropout={config.mc_dropout}: --workdir={config.workdir} was trained without dropout; '
                       'expected a model that was trained with --dropout, --recurrent_dropout or --zoneout')
-    judge = mc_dropout.McDropout(opened.model, passes=config.mc_dropout, seed=config.seed, recurrence=config.recurrence)
-    return judge, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
+    scorer = mc_dropout.McDropout(opened.model, passes=config.mc_dropout, seed=config.seed,
+                                  recurrence=config.recurrence)
+    return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
   if config.dynamic:
     rows = opened.config.data.batch_size
-    judge = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
-                            recurrence=config.recurrence)
+    scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
+                             recurrence=config.recurrence)
     batches, steps = evaluation.training_batches(training_file(opened), rows, config.dynamic_length,
                                                  config.dynamic_statistics)
-    judge.gather(evaluation.progress_bar(batches, steps), rows)
-    return judge, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
+    scorer.gather(evaluation.progress_bar(batches, steps), rows)
+    return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
                                'length': config.dynamic_length, 'rows': config.batch_size or 1,
                                'statistics_tokens': steps * rows * config.dynamic_length}}
   return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
