@@ -122,7 +122,8 @@ class DataConfig(Checked):
                                'documents have nothing to do with each other, as with molecules or messages.')
   document_separator: str = field('', 'Text that ends a document, such as \\n\\n for an empty line; \\n stands for a '
                                   'line end and \\t for a tab. It stays in the text, so that the model learns to '
-                                  'end documents. For --document_reset where one file holds many.')
+                                  'end documents. For --document_reset where one file holds many. One that ends a '
+                                  'line suits charlm-sample, whose empty prompt is a line end.')
 
   @property
   def separator(self):

@@ -60,8 +60,8 @@ def make_scorer(config, opened):
                                                  config.dynamic_statistics)
     scorer.gather(evaluation.progress_bar(batches, steps), rows)
     return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
-                               'length': config.dynamic_length, 'rows': config.batch_size or 1,
-                               'statistics_tokens': steps * rows * config.dynamic_length}}
+                                'length': config.dynamic_length, 'rows': config.batch_size or 1,
+                                'statistics_tokens': steps * rows * config.dynamic_length}}
   return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
 
 
