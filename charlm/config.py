@@ -7,6 +7,7 @@ import dataclasses
 import json
 import math
 import pathlib
+import re
 
 
 class UserError(ValueError):
@@ -116,6 +117,25 @@ class DataConfig(Checked):
   chunk_curriculum: str = field('', 'Chunk lengths to train on in turn, each for an equal share of the run, '
                                 'such as 50,100,200; --chunk_length when empty. Short chunks first learn faster.')
 
+  document_reset: bool = field(False, 'Start each document from the initial state, in training and evaluation: each '
+                               'file, each example of a data set, and what --document_separator parts. Use it where '
+                               'documents have nothing to do with each other, as with molecules or messages.')
+  document_separator: str = field('', 'Text that ends a document, such as \\n\\n for an empty line; \\n stands for a '
+                                  'line end and \\t for a tab. It stays in the text, so that the model learns to '
+                                  'end documents. For --document_reset where one file holds many. One that ends a '
+                                  'line suits charlm-sample, whose empty prompt is a line end.')
+
+  @property
+  def separator(self):
+    """--document_separator in bytes, line ends and tabs put in."""
+    return self.document_separator.replace('\\n', '\n').replace('\\t', '\t').encode('utf-8', 'surrogateescape')
+
+  def check_recurrence(self, recurrence):
+    """Raises UserError where --recurrence asks for kernels that know of no documents."""
+    if self.document_reset and recurrence == 'native':
+      raise UserError('--recurrence=native with --document_reset: expected auto or xla, because the native kernels '
+                      'cannot start afresh inside a chunk')
+
   @property
   def lengths(self):
     """The chunk lengths in the order in which they are trained on."""
@@ -130,6 +150,8 @@ class DataConfig(Checked):
                       f'{min(self.lengths)} tokens')
     if self.chunk_curriculum:
       self.refuse('chunk_length', beside=f'--chunk_curriculum={self.chunk_curriculum}')
+    if not self.document_reset:
+      self.refuse('document_separator', beside='--document_reset=False')
     if self.tokenizer != 'sentencepiece':
       self.refuse('vocab_size', beside=f'--tokenizer={self.tokenizer}')
     if self.tokenizer == 'byte':
@@ -169,6 +191,12 @@ class ModelConfig(Checked):
   compute_dtype: str = field('float32', 'What numbers are rounded to before they are multiplied in matrix products; '
                              'sums, norms, gates and the loss stay float32. bfloat16 is faster on accelerators that '
                              'have it, slower on most CPUs.', choices=['float32', 'bfloat16'])
+
+  @property
+  def drops(self):
+    """Whether training drops anything at random."""
+    rates = [f.name for f in dataclasses.fields(self) if f.type is float and re.search('drop|zoneout', f.name)]
+    return any(getattr(self, name) for name in rates)
 
   @property
   def least_weights(self):
@@ -249,6 +277,11 @@ class TrainConfig(Checked):
                          choices=['default', 'mirrored'])
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
                     minimum=0, maximum=2**31 - 1)
+  init_from: str = field('', 'Folder of a trained model to start from: its weights, network and tokenizer, learned '
+                         'further on this text by a fresh optimizer. For a small text that is like a large one that '
+                         'was learned before; a --learning_rate of a third or less keeps more of it.')
+  init_weights: str = field('best', 'Weights of --init_from: best (by its validation loss) or last.',
+                            choices=['best', 'last'])
 
   @property
   def most_epochs(self):
@@ -285,6 +318,8 @@ class TrainConfig(Checked):
     if self.flat_epochs and 0 < self.most_epochs <= self.flat_epochs + 1:
       raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {self.most_epochs - 1:g}, as the run ends '
                       f'after {self.most_epochs:g} epochs')
+    if not self.init_from:
+      self.refuse('init_weights', beside='--init_from=, which names no model')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -344,11 +379,42 @@ class EvaluateConfig(Checked):
   corpus: str = field('', 'Other text to evaluate on, as for train --corpus; the text trained on when empty.')
   split: str = field('', 'Part of the corpus: valid (the default for the text trained on), test, train, or all (the '
                      'default for other text).', choices=['', 'train', 'valid', 'test', 'all'])
-  batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text.',
-                          minimum=0)
+  batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text. With '
+                          '--dynamic 0 is 1 row; more are faster, but then early text is predicted with what was '
+                          'learned from later rows, and the figure is no longer that of one stream.', minimum=0)
   chunk_length: int = field(64, 'Tokens in a step; changes the speed, not the result.', minimum=1)
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
+  dynamic: bool = field(False, 'Learn from each segment of the text once it is scored (dynamic evaluation), which '
+                        'suits text that repeats itself or differs from the text trained on. Needs the text trained '
+                        'on, for the sizes of its gradients, and many times the time. The saved weights stay as they '
+                        'are.')
+  dynamic_learning_rate: float = field(0.0001, 'How far a segment moves the weights. Raise it for text unlike the text '
+                                       'trained on; lower it where the figure is worse than without --dynamic.',
+                                       above=0.0)
+  dynamic_decay: float = field(0.02, 'How fast the weights go back to the trained ones. Raise it where the text '
+                               'changes its subject often, lower it for long texts on one.', minimum=0.0, maximum=1.0)
+  dynamic_length: int = field(20, 'Tokens in a segment. Longer ones are faster, shorter ones learn sooner from what '
+                              'was just read.', minimum=1)
+  dynamic_statistics: int = field(500, 'Steps over the text trained on that measure its gradients, each of '
+                                  '--dynamic_length tokens of as many rows as training had. Raise it for large '
+                                  'vocabularies, many of whose tokens are rare.', minimum=1)
+  mc_dropout: int = field(0, 'Passes with dropout on whose probabilities are averaged (Monte Carlo dropout), for a '
+                          'model that was trained with dropout or its kin: often a little better than one pass '
+                          'without, for so many times the work. 0 is one pass without.', minimum=0)
+  seed: int = field(0, 'What the draws of --mc_dropout follow from. Change it to see how much of a difference is luck.',
+                    minimum=0, maximum=2**31 - 1)
+
+  def check(self):
+    if self.dynamic and self.mc_dropout:
+      raise UserError(f'--dynamic with --mc_dropout={self.mc_dropout}: expected one of the two')
+    if self.dynamic:
+      self.refuse('chunk_length', beside='--dynamic=True, which has a --dynamic_length')
+    else:
+      self.refuse('dynamic_learning_rate', 'dynamic_decay', 'dynamic_length', 'dynamic_statistics',
+                  beside='--dynamic=False')
+    if not self.mc_dropout:
+      self.refuse('seed', beside='--mc_dropout=0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -387,14 +453,14 @@ class ExportConfig(Checked):
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
 
 
-def read_config(workdir):
+def read_config(workdir, flag='workdir'):
   """The configuration that the model in `workdir` was trained with.
 
-  Raises UserError where there is none.
+  Raises UserError, which names the folder as `flag` does, where there is none.
   """
   path = pathlib.Path(workdir) / 'config.json'
   if not workdir or not path.is_file():
-    raise UserError(f'--workdir={workdir}: expected a folder with a config.json, which charlm-train makes')
+    raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes')
   try:
     return Config.from_json(path.read_text(encoding='utf-8'))
   except (UserError, OSError, UnicodeDecodeError) as error:

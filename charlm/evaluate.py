@@ -1,7 +1,6 @@
 """charlm-evaluate: says how likely a text is."""
 import dataclasses
 import json
-import sys
 
 from charlm import workdir
 from charlm.config import EvaluateConfig, UserError, read_config
@@ -14,15 +13,16 @@ def main(given):
   charlm-evaluate --workdir=runs/mine                          the validation split
   charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
 
-  Every token counts once; the result depends neither on the rows nor on the chunk length.
+  Every token counts once; the result depends neither on the rows nor on the chunk length (but for --dynamic, and for
+  what luck does to --mc_dropout).
   """
   config = EvaluateConfig(**given)
   read_config(config.workdir)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import evaluation
-    from charlm.learner import Learner, make_strategy
     from data_pipeline import prepare
   opened = workdir.open_model(config.workdir, config.weights)
+  opened.config.data.check_recurrence(config.recurrence)
   data = choose_data(config, opened.config.data)
   split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')
   _, files = prepare.prepare(data, opened.tokenizer)
@@ -32,14 +32,49 @@ def main(given):
   if file is None or file.num_tokens < 2:
     raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
                     f'{", ".join(files)}')
-  if file.num_unknown:
-    print(f'warning: --corpus={data.corpus}: {file.num_unknown:,} of {file.num_tokens:,} characters are unknown to '
-          f'this model, first {file.first_unknown!r}', file=sys.stderr)
-  learner = Learner(opened.model, strategy=make_strategy('default'), recurrence=config.recurrence)
-  sums = evaluation.evaluate_file(learner, file, batch_size=config.batch_size, length=config.chunk_length,
+  workdir.warn_of_unknown(data.corpus, [file])
+  scorer, how = make_scorer(config, opened)
+  sums = evaluation.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
+                                  length=config.dynamic_length if config.dynamic else config.chunk_length,
                                   bar=evaluation.progress_bar)
   print(json.dumps({**evaluation.report(sums, file), 'corpus': data.corpus, 'split': split,
-                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step']}))
+                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
+
+
+def make_scorer(config, opened):
+  """-> what scores batches (a Learner, or what stands in for one), and what to say of it beside the figures."""
+  from charlm import dynamic, evaluation, learner, mc_dropout
+  if config.mc_dropout:
+    if not opened.config.model.drops:
+      raise UserError(f'--mc_dropout={config.mc_dropout}: --workdir={config.workdir} was trained without dropout; '
+                      'expected a model that was trained with --dropout, --recurrent_dropout or --zoneout')
+    scorer = mc_dropout.McDropout(opened.model, passes=config.mc_dropout, seed=config.seed,
+                                  recurrence=config.recurrence)
+    return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
+  if config.dynamic:
+    rows = opened.config.data.batch_size
+    scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
+                             recurrence=config.recurrence)
+    batches, steps = evaluation.training_batches(training_file(opened), rows, config.dynamic_length,
+                                                 config.dynamic_statistics)
+    scorer.gather(evaluation.progress_bar(batches, steps), rows)
+    return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
+                                'length': config.dynamic_length, 'rows': config.batch_size or 1,
+                                'statistics_tokens': steps * rows * config.dynamic_length}}
+  return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
+
+
+def training_file(opened):
+  """The TokenFile of the text that a model was trained on. Raises UserError where it is not as it was."""
+  from data_pipeline import prepare
+  try:
+    _, files = prepare.prepare(opened.config.data, opened.tokenizer)
+  except UserError as error:
+    raise UserError(f'--dynamic: expected the text that the model was trained on, but {error}') from error
+  if files['train'].content != opened.state['text']:
+    raise UserError(f'--dynamic: expected the text that the model was trained on, but --corpus='
+                    f'{opened.config.data.corpus} has changed since')
+  return files['train']
 
 
 def choose_data(config, trained):

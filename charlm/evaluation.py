@@ -14,7 +14,7 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
   """Evaluates a split.
 
   Args:
-    learner: with the weights to judge.
+    learner: a Learner, or what stands in for one, with the weights to judge.
     file: a TokenFile of at least 2 tokens.
     batch_size: rows, of a chunk each at least; 0 chooses.
     length: tokens in a chunk.
@@ -30,12 +30,21 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
   tokens = streams.mapped(file.path, file.dtype, file.num_tokens)
 
   def make(context):
-    return streams.evaluation_stream(tokens, rows, length=length, context=context)
+    return streams.evaluation_stream(tokens, rows, length=length, context=context, starts=streams.mapped_starts(file))
 
   batches = streams.distribute(learner.strategy, make)
   if bar:
     batches = bar(batches, rows.steps(length=length, stride=length))
   return learner.evaluate(batches, batch_size)
+
+
+def training_batches(file, batch_size, length, steps):
+  """-> the first chunks of each row of a training split, and their number: `steps`, or a pass if that is less."""
+  rows = streams.training_rows(file.num_tokens, batch_size)
+  batches = streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
+                                    stride=length, starts=streams.mapped_starts(file))
+  steps = min(steps, rows.steps(length=length, stride=length))
+  return batches.take(steps), steps
 
 
 def report(sums, file):

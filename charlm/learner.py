@@ -126,7 +126,8 @@ class Learner:
       state = self.model.reset(carry, batch.reset)
       logits, states, _ = self.model(batch.tokens[:, :-1], state, training=True,
                                      seed=tf.stack([self.config.seed, step]),
-                                     rows=(replica * rows, self.batch_size), native_kernels=self.native_kernels)
+                                     rows=(replica * rows, self.batch_size), native_kernels=self.native_kernels,
+                                     starts=batch.starts)
       nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
       # Summed over time, so that each token weighs the same in chunks of any length.
       loss = nats / (self.batch_size * self.longest)
@@ -154,6 +155,6 @@ class Learner:
   def _replica_sums(self, batch, carry, replica):
     del replica  # there so that each replica compiles a function of its own, with its own variables
     logits, _, carry = self.judged(batch.tokens[:, :-1], self.judged.reset(carry, batch.reset),
-                                   native_kernels=self.native_kernels)
+                                   native_kernels=self.native_kernels, starts=batch.starts)
     nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
     return carry, (nats, tf.reduce_sum(batch.weight))

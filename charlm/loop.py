@@ -29,7 +29,7 @@ class Trainer:
   """
 
   def __init__(self, config: Config, workdir, train_file, valid_file, identity, *, started, write_sample=None,
-               profile=False, recurrence='auto'):
+               profile=False, recurrence='auto', weights=None):
     """Sets up, and restores the newest checkpoint if there is one. Writes nothing; `run` needs the workdir to exist.
 
     Args:
@@ -41,12 +41,14 @@ class Trainer:
       write_sample: model -> bytes, text to print and keep now and then; None writes none.
       profile: whether to profile some steps.
       recurrence: of --recurrence.
+      weights: arrays of a checkpoint to start from; None starts afresh.
     """
     self.config, self.workdir, self.identity, self.write_sample = config, workdir, identity, write_sample
     self.started, self.train_file, self.valid_file = started, train_file, valid_file
     for flag in () if valid_file else config.train.needing_validation():
       raise UserError(f'{flag}: --corpus={config.data.corpus} has no validation split to wait for; expected '
                       '--valid_fraction to cut one, such as --valid_fraction=0.1')
+    config.data.check_recurrence(recurrence)
     self.strategy = make_strategy(config.train.strategy)
     if config.data.batch_size % self.strategy.num_replicas_in_sync:
       raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the '
@@ -69,6 +71,8 @@ class Trainer:
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
                   'interval': record.Interval().asdict(), **self.judge.state()}
     self.pending, self.interrupted, self.saved_step, self.shown = [], False, None, ''
+    if weights:
+      checkpoint.restore('model', self.model.variables, weights)
     found = checkpoint.newest(workdir)
     if found:
       self._restore(*found)
@@ -215,7 +219,8 @@ class Trainer:
 
     def make(context):
       return streams.training_stream(tokens, self.rows, length=length, offset=offset, context=context,
-                                     stride=length - self.config.data.chunk_overlap)
+                                     stride=length - self.config.data.chunk_overlap,
+                                     starts=streams.mapped_starts(file))
 
     return iter(streams.distribute(self.strategy, make))
 

@@ -118,7 +118,8 @@ class LanguageModel(tf.Module):
       return self._first_map(tf.gather(self.embedding, tokens))
     return recurrence.Rows(self._first_map(self.embedding), tokens)
 
-  def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False):
+  def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False,
+               differentiable=None, starts=None):
     """Reads tokens.
 
     Args:
@@ -129,12 +130,14 @@ class LanguageModel(tf.Module):
       rows: (first, total): the place of these B rows in the batch of all replicas, so that any number of
         replicas drops the same outputs. All B of B by default.
       native_kernels: whether to use native.py, inside a jit-compiled function with static shapes on a CPU.
+      differentiable: whether a gradient will be taken; as `training` by default.
+      starts: [B, T] bool, tokens that are read from the initial state, or None.
 
     Returns:
       logits [B, T, V] float32, states after each token (a tuple of [T, B, H]), the state after the last one.
     """
     config, count = self.config, len(self.recurrent_layers)
-    how = {'native_kernels': native_kernels, 'differentiable': training}
+    how = {'native_kernels': native_kernels, 'differentiable': training if differentiable is None else differentiable}
 
     def draw(kind, rate, layer):
       """What stays of the layer's units, None where that is all; of three kinds, which follow from other seeds."""
@@ -143,11 +146,13 @@ class LanguageModel(tf.Module):
         return kept(size, rate, (seed[0], (3 * seed[1] + kind) * count + layer), rows or (0, size[1]))
 
     y, total, states = None, 0.0, []
+    initial = None if starts is None else self.initial_state(tf.shape(tokens)[0])
     for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):
       x = layer.input_map(y, **how) if i else self._first_input(tf.transpose(tokens))
       masks = [cells.Mask(draw(0, config.zoneout, i), 1.0 if training else 1 - drawn(config.zoneout)),
                cells.Mask(draw(1, config.recurrent_dropout, i), up(config.recurrent_dropout) if training else 1.0)]
-      y, after = layer(x, start, masks, **how)
+      at = initial and recurrence.Starts(tf.transpose(starts), initial[i])
+      y, after = layer(x, start, masks, starts=at, **how)
       states.append(after)
       stays = draw(2, config.dropout, i)
       if stays is not None:

@@ -14,13 +14,19 @@ The forward loop keeps all that its gradient needs: computing the gates again wa
 CPU native.py does the same faster, where its kernels are built.
 """
 import itertools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from charlm import cells, native
 
 EPSILON = 1e-5
+
+
+class Starts(NamedTuple):
+  """Tokens that are read from another state than the one before them, where documents start."""
+  where: tf.Tensor  # [T, B] bool
+  state: Any  # nest of [B, H]
 
 
 class Rows(NamedTuple):
@@ -126,7 +132,12 @@ def _factors(masks, dtype):
                     for m, k in zip(masks, kept, strict=True)]
 
 
-def _forward(cell, x, state, U, gain, bias, masks, dtype):
+def _where(starts, state, other):
+  """Nests of [.., B, H]: `state` where starts [.., B] is true, `other` elsewhere."""
+  return tf.nest.map_structure(lambda s, o: tf.where(starts[..., None], s, o), state, other)
+
+
+def _forward(cell, x, state, U, gain, bias, masks, dtype, starts):
   """-> states after each token, and what `_step` says of each, for the gradient: nests of [T, B, ..]."""
   steps, units = tf.shape(x[0])[0], U.shape[0]
 
@@ -138,40 +149,50 @@ def _forward(cell, x, state, U, gain, bias, masks, dtype):
   xs, factors = [_unstack(m) for m in x], _factors(masks, x[0].dtype)
 
   def body(t, state, arrays):
+    if starts:
+      state = _where(tf.gather(starts.where, t), starts.state, state)
     state, residue = _step(cell, _read(xs, t), state, U, gain, bias, factors(t), dtype)
     return t + 1, state, _write(arrays, t, (state, residue))
 
   return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
 
 
-def _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype):
-  """-> gradients of x, start, U, gain, bias from that of the states after each token."""
+def _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype, starts):
+  """-> gradients of x, start, U, gain, bias, starts.state from that of the states after each token."""
   nest = tf.nest.map_structure
   previous = nest(lambda s0, s: tf.concat([s0[None], s[:-1]], 0), start, states)
+  if starts:
+    previous = _where(starts.where, nest(lambda s: s[None], starts.state), previous)
   h = tf.nest.flatten(previous)[0]
   steps, batch = tf.shape(h)[0], tf.shape(h)[1]
   arrived, before, kept = nest(_unstack, (dstates, previous, residue))
   U_transposed, factors = tf.transpose(U), _factors(masks, h.dtype)
 
-  def body(t, dstate, dxs, dproducts, sums):
+  def body(t, dstate, dxs, dproducts, sums, dstarts):
     dstate = nest(tf.add, dstate, _read(arrived, t))
     dx, dproduct, dstate, dgain, dbias = _step_gradient(
         cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias, factors(t), dtype)
-    return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), nest(tf.add, sums, (dgain, dbias))
+    if starts:
+      zeros, afresh = nest(tf.zeros_like, dstate), tf.gather(starts.where, t)
+      dstarts = nest(tf.add, dstarts, _where(afresh, dstate, zeros))
+      dstate = _where(afresh, zeros, dstate)
+    sums = nest(tf.add, sums, (dgain, dbias))
+    return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), sums, dstarts
 
   sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (list(gain), bias))
   units, maps = U.shape
   dxs = [_array(steps, units, h) for _ in gain]
-  loop = (steps - 1, nest(tf.zeros_like, start), dxs, _array(steps, maps, h), sums)
-  _, dstart, dxs, dproducts, sums = tf.while_loop(lambda t, *_: t >= 0, body, loop)
+  zeros = nest(tf.zeros_like, start)
+  loop = (steps - 1, zeros, dxs, _array(steps, maps, h), sums, zeros if starts else ())
+  _, dstart, dxs, dproducts, sums, dstarts = tf.while_loop(lambda t, *_: t >= 0, body, loop)
   dU = product(tf.reshape(h, [-1, units]), tf.reshape(dproducts.stack(), [-1, maps]), dtype, transpose_a=True)
   dgain, dbias = nest(lambda s: tf.reduce_sum(s, 0), sums)
-  return tf.concat(_stack(dxs), -1), dstart, dU, tf.concat(dgain, -1), dbias
+  return tf.concat(_stack(dxs), -1), dstart, dU, tf.concat(dgain, -1), dbias, dstarts
 
 
 def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels=False, differentiable=True,
-                    dtype=None):
-  """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain and bias.
+                    dtype=None, starts=None):
+  """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain, bias and starts.state.
 
   x [T, B, kH] or Rows: the input's normalised maps, gains and biases included. state: nest of [B, H] before the first
   token. U [H, kH], centred here. gain [kH] of the state's maps. bias: what `cell` adds to them (GRU: beta_hc [H]).
@@ -179,35 +200,35 @@ def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels
   native_kernels: use native.py, which has the GRU, where T and B are known and XLA compiles for a CPU.
   differentiable: whether the gradient will be taken; native kernels keep nothing for it otherwise.
   dtype: what the numbers in products are rounded to, where it is another than theirs; not with native kernels.
+  starts: Starts, or None; native kernels do without them.
 
   Returns outputs [T, B, H] and the states after each token, a nest of [T, B, H]. Works with T and B unknown.
   """
   masks = masks or [cells.Mask()] * cell.masks
   centred = centre(U, [count * U.shape[0] for count in cell.groups])
-  if native_kernels:
+  if native_kernels and not starts:
     states = native.gru(x, state, centred, gain, bias, masks, differentiable=differentiable)
     return states, states
   if isinstance(x, Rows):
     x = tf.gather(x.table, x.tokens)
 
-  def pack(flat):
-    return tf.nest.pack_sequence_as((state, bias), flat)
-
-  maps = sum(cell.groups)
+  maps, where, given = sum(cell.groups), starts and starts.where, (state, bias, starts.state if starts else ())
 
   @tf.custom_gradient
   def layer(x, U, gain, *flat):
-    start, bias = pack(flat)
+    start, bias, other = tf.nest.pack_sequence_as(given, flat)
+    starts = None if where is None else Starts(where, other)
     x, gain = tf.split(x, maps, -1), tf.split(gain, maps)
-    states, residue = _forward(cell, x, start, U, gain, bias, masks, dtype)
+    states, residue = _forward(cell, x, start, U, gain, bias, masks, dtype, starts)
 
     def gradient(*dstates):
       dstates = tf.nest.pack_sequence_as(start, dstates)
-      dx, dstart, dU, dgain, dbias = _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype)
-      return dx, dU, dgain, *tf.nest.flatten((dstart, dbias))
+      dx, dstart, dU, dgain, dbias, dstarts = _backward(cell, dstates, start, states, residue, U, gain, bias, masks,
+                                                        dtype, starts)
+      return dx, dU, dgain, *tf.nest.flatten((dstart, dbias, dstarts))
 
     return tf.nest.flatten(states), gradient
 
-  states = layer(x, centred, gain, *tf.nest.flatten((state, bias)))
+  states = layer(x, centred, gain, *tf.nest.flatten(given))
   states = [tf.ensure_shape(s, x.shape[:2] + s.shape[2:]) for s in states]  # stacking forgets a static T
   return states[0], tf.nest.pack_sequence_as(state, states)

@@ -24,12 +24,18 @@ def main(given):
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import loop, sampling
     from data_pipeline import prepare, streams
-  begun = workdir.begun(folder)
-  tokenizer, files = prepare.prepare(config.data, workdir.load_tokenizer(folder) if begun else None)
+  begun, tokenizer, weights = workdir.begun(folder), None, None
+  if begun:
+    tokenizer = workdir.load_tokenizer(folder)
+  elif config.train.init_from:
+    _, tokenizer, weights, _ = workdir.open_weights(config.train.init_from, config.train.init_weights, 'init_from')
+  tokenizer, files = prepare.prepare(config.data, tokenizer)
+  if config.train.init_from:
+    workdir.warn_of_unknown(config.data.corpus, files.values())
   streams.check_fits(config.data, files)
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started, profile=run_config.profile,
-                         recurrence=run_config.recurrence,
+                         recurrence=run_config.recurrence, weights=weights,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   with workdir.locked(folder):  # nothing is written before all is known to fit together
     if not begun:

@@ -14,35 +14,65 @@ from charlm.config import Config, DataConfig, ModelConfig, RunConfig, RunError, 
 PLACES = ('workdir', 'preset', 'cache_dir', 'data_dir')
 
 
+# Flags that a run which starts from another model (--init_from) has from there.
+FOLLOW = ('tokenizer', 'vocab_size', *ModelConfig.__dataclass_fields__)
+
+
+class Saved(NamedTuple):
+  """What a model is made of."""
+  config: Config
+  tokenizer: Any
+  weights: dict  # the arrays of the checkpoint
+  state: dict  # of the checkpoint: step, best_nats, ...
+
+
 class Opened(NamedTuple):
   """A trained model."""
   config: Config
   tokenizer: Any
   model: Any
-  state: dict  # of the checkpoint: step, best_nats, ...
+  state: dict
 
 
 def choose_config(workdir, given):
   """The configuration of a run: the saved one where the workdir has a checkpoint, else the given flags over defaults.
 
-  Before the first checkpoint nothing is lost with other flags; the saved ones count where none are given.
+  Before the first checkpoint nothing is lost with other flags; the saved ones count where none are given. A run that
+  starts from another model (--init_from) has its network and its tokenizer.
 
-  Raises UserError where flags are given that differ from those of a checkpoint.
+  Raises UserError where flags are given that differ from those of a checkpoint, or of the other model.
   """
   chosen = {k: v for k, v in given.items() if k not in RunConfig.__dataclass_fields__}
   groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
   alone = chosen.keys() <= set(PLACES) and _config_path(workdir).exists()
   if not begun(workdir) and not alone:
+    if chosen.get('init_from'):
+      chosen |= _followed(chosen)
     return Config(**{name: group(**{k: v for k, v in chosen.items() if k in group.__dataclass_fields__})
                      for name, group in groups.items()})
   saved = read_config(workdir)
-  other = [f'--{k}={v} (was {saved.flat()[k]})' for k, v in chosen.items()
-           if k not in PLACES and v != saved.flat()[k]]
+  other = _differing(chosen, {k: v for k, v in saved.flat().items() if k not in PLACES})
   if other:
-    raise UserError(f'--workdir={workdir}: was started with other flags: now {", ".join(other)}. Leave them out '
+    raise UserError(f'--workdir={workdir}: was started with other flags: now {other}. Leave them out '
                     'to go on, or start in another folder')
   places = {k: v for k, v in chosen.items() if k in PLACES}
   return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **places))
+
+
+def _differing(given, saved):
+  """The given flags that differ from the saved ones, in words; '' where none do."""
+  return ', '.join(f'--{k}={v} (was {saved[k]})' for k, v in given.items() if k in saved and v != saved[k])
+
+
+def _followed(chosen):
+  """The flags that a run has from the model that it starts from."""
+  saved = read_config(chosen['init_from'], 'init_from').flat()
+  followed = {k: saved[k] for k in FOLLOW}
+  other = _differing(chosen, followed)
+  if other:
+    raise UserError(f'--init_from={chosen["init_from"]}: its model was made with other flags: now {other}. Leave them '
+                    'out, or leave --init_from out to start afresh')
+  return followed
 
 
 def begun(workdir):
@@ -126,23 +156,29 @@ def load_tokenizer(workdir):
 
 
 def open_model(workdir, weights='best'):
-  """The model in `workdir`, with its best weights or its last.
-
-  Raises UserError where there is no model, no checkpoint, or the tokenizer is not that of the checkpoint.
-  """
-  config = read_config(workdir)
-  arrays, state = _read_weights(workdir, weights)
-  tokenizer = load_tokenizer(workdir)
-  if state['tokenizer'] != tokenizer.fingerprint:
-    raise UserError(f'--workdir={workdir}: its tokenizer is not the one that the checkpoint of step '
-                    f'{state["step"]} was trained with; expected the tokenizer files that charlm-train wrote')
+  """The model in `workdir`, with its best weights or its last. Raises UserError as `open_weights` does."""
+  config, tokenizer, arrays, state = open_weights(workdir, weights)
   from charlm.model import LanguageModel
   model = LanguageModel(config.model, tokenizer.vocab_size)
   checkpoint.restore('model', model.variables, arrays)
   return Opened(config, tokenizer, model, state)
 
 
-def _read_weights(workdir, weights):
+def open_weights(workdir, weights='best', flag='workdir'):
+  """What the model in `workdir` is made of, with its best weights or its last. `flag` names the folder in messages.
+
+  Raises UserError where there is no model, no checkpoint, or the tokenizer is not that of the checkpoint.
+  """
+  config = read_config(workdir, flag)
+  arrays, state = _read_weights(workdir, weights, flag)
+  tokenizer = load_tokenizer(workdir)
+  if state['tokenizer'] != tokenizer.fingerprint:
+    raise UserError(f'--{flag}={workdir}: its tokenizer is not the one that the checkpoint of step '
+                    f'{state["step"]} was trained with; expected the tokenizer files that charlm-train wrote')
+  return Saved(config, tokenizer, arrays, state)
+
+
+def _read_weights(workdir, weights, flag):
   best = checkpoint.best_path(workdir)
   if weights == 'best' and best.exists():
     try:
@@ -151,5 +187,14 @@ def _read_weights(workdir, weights):
       print(f'warning: {error}; taking the last weights', file=sys.stderr)
   found = checkpoint.newest(workdir)
   if found is None:
-    raise UserError(f'--workdir={workdir}: has no checkpoint yet; expected one that charlm-train saved')
+    raise UserError(f'--{flag}={workdir}: has no checkpoint yet; expected one that charlm-train saved')
   return found
+
+
+def warn_of_unknown(corpus, files):
+  """Says on standard error how many characters of the TokenFiles the tokenizer does not know, if any."""
+  unknown, tokens = sum(f.num_unknown for f in files), sum(f.num_tokens for f in files)
+  if unknown:
+    first = next(f.first_unknown for f in files if f.num_unknown)
+    print(f'warning: --corpus={corpus}: {unknown:,} of {tokens:,} characters ({unknown / tokens:.2%}) are unknown to '
+          f'this model, first {first!r}', file=sys.stderr)

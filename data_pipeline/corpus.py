@@ -10,6 +10,9 @@ does not end in a newline gets one if another part follows it. A split is a rang
 
   |--------- train ---------|---- valid ----|-- test --|    cuts are moved to where a character starts
 
+Each file, each example of a data set and each topic of pydoc is a document; a separator in the text may part them
+further. So a document ends in a newline, or in the separator.
+
 Nothing is held in memory. What cannot be read from any place at once (packed files, data sets) is unpacked to a
 temporary file, which has no name and goes when the text does.
 """
@@ -30,6 +33,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
+import numpy as np
+
 from charlm.config import UserError
 
 BLOCK = 4 << 20  # bytes of text in hand at a time
@@ -44,6 +49,7 @@ class Part(NamedTuple):
   name: str
   size: int  # bytes
   read: Callable[[int], Iterator[bytes]]  # offset in the part -> the bytes from there on, in blocks
+  documents: tuple = (0,)  # offsets in the part where documents start
 
 
 class Text:
@@ -88,6 +94,25 @@ class Text:
     near = b''.join(self.slice(offset, min(offset + 4, self.num_bytes)).blocks())
     return offset + next((i for i, byte in enumerate(near[:3]) if byte & 0xC0 != 0x80), min(len(near), 3))
 
+  def document_starts(self, separator=b''):
+    """The offsets where documents start, but for the first: [n] int64, rising. Each separator ends one, too."""
+    starts = [begin - self._start + np.array(part.documents, np.int64)
+              for part, begin in zip(self._parts, self._begins[:-1], strict=True)]
+    starts = np.unique(np.concatenate([*starts, self._ends_of(separator)]))
+    return starts[(starts > 0) & (starts < self.num_bytes)]
+
+  def _ends_of(self, separator):
+    """The offsets where a separator ends: [n] int64; none where it is empty."""
+    ends, held, place = [], b'', 0  # place: of the first byte held
+    for block in self.blocks() if separator else ():
+      held, used = held + block, 0
+      while (found := held.find(separator, used)) >= 0:
+        used = found + len(separator)
+        ends.append(place + used)
+      used = max(used, len(held) - len(separator) + 1)
+      held, place = held[used:], place + used
+    return np.array(ends, np.int64)
+
   def _chunks(self):
     for part, begin in zip(self._parts, self._begins[:-1], strict=True):
       first, last = max(self._start - begin, 0), min(self._stop - begin, part.size)
@@ -116,7 +141,7 @@ def open_corpus(spec, *, data_dir='', text_feature='', valid_fraction=0.1, test_
   if spec.startswith('tfds:'):
     parts, own = _tfds_parts(spec, data_dir, text_feature)
   elif spec == 'pydoc':
-    parts = _spooled(spec, [('pydoc', _pydoc)])
+    parts = _spooled(spec, [('pydoc', _pydoc)], documents=True)
   else:
     parts = _file_parts(spec, _find_files(spec))
   whole = Text(spec, parts)
@@ -132,11 +157,16 @@ def open_corpus(spec, *, data_dir='', text_feature='', valid_fraction=0.1, test_
   return {split: whole.slice(*r) for split, r in ranges.items() if r[0] < r[1]}
 
 
-def fingerprint(splits):
-  """{split: Text} -> sha256 over their bytes and lengths, however they are stored."""
+def fingerprint(splits, starts=None):
+  """{split: Text} -> sha256 over their bytes and lengths, and where documents start, however they are stored.
+
+  starts: {split: [n] int64} where documents matter.
+  """
   digest = hashlib.sha256()
   for split, text in splits.items():
     digest.update(f'{split} {text.num_bytes}\n'.encode())
+    if starts:
+      digest.update(f'{len(starts[split])} documents more\n'.encode() + starts[split].tobytes())
     for block in text.blocks():
       digest.update(block)
   return digest.hexdigest()
@@ -159,7 +189,9 @@ def _pydoc():
     from pydoc_data.topics import topics
   except ImportError as error:  # some distributions split Python up
     raise UserError('--corpus=pydoc: expected a Python with the pydoc_data package; this one has none') from error
-  yield '\n'.join(topics[key] for key in sorted(topics)).encode()
+  *others, last = sorted(topics)
+  yield from (f'{topics[key]}\n'.encode() for key in others)
+  yield topics[last].encode()
 
 
 def _find_files(spec):
@@ -262,13 +294,13 @@ def _end_line(spec, part):
       yield from part.read(start)
     yield b'\n'
 
-  return Part(part.name, part.size + 1, read)
+  return part._replace(size=part.size + 1, read=read)
 
 
-def _spooled(spec, sources):
+def _spooled(spec, sources, *, documents=False):
   """List of (name, function that gives an iterator over blocks) -> Parts that can be read from any offset.
 
-  The blocks are copied to a temporary file.
+  The blocks are copied to a temporary file. documents: whether each block is one.
   """
   if not sources:
     return []
@@ -286,12 +318,13 @@ def _spooled(spec, sources):
     return read
 
   for name, read in sources:
-    begin = spool.tell()
+    begin, starts = spool.tell(), []
     with _naming(spec, name):
       for block in read():
+        starts.append(spool.tell() - begin)
         _write(spool, block, spec)
     size = spool.tell() - begin
-    parts.append(Part(name, size, read_from(begin, size)))
+    parts.append(Part(name, size, read_from(begin, size), tuple(starts) if documents else (0,)))
   return parts
 
 
@@ -316,7 +349,7 @@ def _tfds_parts(spec, data_dir, text_feature):
   feature = _tfds_feature(spec, builder.info.features, text_feature)
   names = {split: name for split, name in names.items() if name}
   parts = _spooled(spec, [(f'{spec} {name}', lambda name=name: _tfds_blocks(builder, name, feature))
-                          for name in names.values()])
+                          for name in names.values()], documents=True)
   ends = [0, *itertools.accumulate(part.size for part in parts)]
   ranges = {split: (ends[i], ends[i + 1]) for i, split in enumerate(names) if parts[i].size or split == 'train'}
   return parts, ranges
@@ -373,14 +406,14 @@ def _tfds_feature(spec, features, text_feature):
 
 
 def _tfds_blocks(builder, split, feature):
-  """Iterator over the examples, each with a newline behind it, many at a time."""
+  """Iterator over the examples, each with a newline behind it."""
   import tensorflow as tf
   import tensorflow_datasets as tfds
   try:
     examples = builder.as_dataset(
         split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding({feature: True}),
         read_config=tfds.ReadConfig(try_autocache=False, interleave_cycle_length=1))
-    batches = examples.batch(64).map(lambda row: tf.strings.reduce_join(row[feature] + '\n'))
-    yield from batches.as_numpy_iterator()
+    for batch in examples.batch(64).map(lambda row: row[feature] + '\n').as_numpy_iterator():
+      yield from batch.tolist()
   except tf.errors.OpError as error:
     raise EOFError(_first_line(error)) from error

@@ -3,13 +3,19 @@
   --cache_dir/
     tokenizers/KEY/  tokenizer.json (tokenizer.model)          KEY: the text, the kind, the size
     tokens/KEY/      tokens.json, train.tokens, valid.tokens   KEY: the text, the tokenizer
+                     train.starts, valid.starts                where documents matter (--document_reset)
 
 Token files hold nothing but ids, in the smallest unsigned little-endian type, so that NumPy and TensorFlow can map
-them into memory. A folder of them appears by rename, whole or not at all.
+them into memory. A folder of them appears by rename, whole or not at all. Where documents matter, no token reaches
+over the end of one, and a file of starts holds the places (int64, rising) of the tokens that are read from the initial
+state: the first, and the last of each document but the last one. A document ends in a newline, or in the separator, so
+the first token of the next is predicted from the initial state and the end of that, as when a text is written from
+nothing; and the end itself is predicted from its document. Every target counts once.
 """
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -40,6 +46,11 @@ class TokenFile:
   num_unknown: int  # tokens that stand for characters that the tokenizer does not know
   first_unknown: str = ''  # the first of those characters; '' where there is none
   content: str = ''  # a digest of the text of all splits, whatever its tokens and however they are kept
+  num_starts: int = 0  # places in the file of starts; 0 where there is none
+
+  @property
+  def starts_path(self):
+    return str(pathlib.Path(self.path).with_suffix('.starts'))
 
   def read(self):
     """[N] ids, mapped into memory and read-only."""
@@ -62,7 +73,9 @@ def prepare(config, tokenizer=None, *, progress=True):
   splits = corpus.open_corpus(
       config.corpus, data_dir=config.data_dir, text_feature=config.text_feature,
       valid_fraction=config.valid_fraction, test_fraction=config.test_fraction)
-  content = corpus.fingerprint(splits)
+  starts = {split: text.document_starts(config.separator) if config.document_reset else None
+            for split, text in splits.items()}
+  content = corpus.fingerprint(splits, starts if config.document_reset else None)
   root = cache_root(config.cache_dir)
   try:
     if tokenizer is None:
@@ -70,7 +83,7 @@ def prepare(config, tokenizer=None, *, progress=True):
     invalid = '' if tokenizer.kind == 'byte' else config.on_invalid
     entry = root / 'tokens' / _key(content, tokenizer.fingerprint, invalid)
     files = _read_entry(entry, splits)
-    files = files or _make_entry(entry, splits, content, tokenizer, config, progress)
+    files = files or _make_entry(entry, splits, starts, content, tokenizer, config, progress)
   except OSError as error:
     raise UserError(f'--cache_dir={config.cache_dir}: expected a folder to keep tokens in, but {root} cannot be '
                     f'used ({error.strerror or error})') from error
@@ -116,19 +129,20 @@ def _read_entry(entry, splits):
     facts = json.loads((entry / 'tokens.json').read_text())
     files = {split: TokenFile(path=str(entry / f'{split}.tokens'), **facts[split]) for split in splits}
     whole = all(os.path.getsize(file.path) == file.num_tokens * np.dtype(file.dtype).itemsize
+                and (not file.num_starts or os.path.getsize(file.starts_path) == file.num_starts * 8)
                 for file in files.values())
   except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
     return None
   return files if whole else None
 
 
-def _make_entry(entry, splits, content, tokenizer, config, progress):
+def _make_entry(entry, splits, starts, content, tokenizer, config, progress):
   """Writes the folder `entry`. Two processes may do so at once: the first to finish wins."""
   entry.parent.mkdir(parents=True, exist_ok=True)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix='.making-', dir=entry.parent))
   try:
-    facts = {split: {**_write_tokens(temporary / f'{split}.tokens', split, text, tokenizer, config, progress),
-                     'content': content} for split, text in splits.items()}
+    facts = {split: {**_write_tokens(temporary / f'{split}.tokens', split, text, starts[split], tokenizer, config,
+                                     progress), 'content': content} for split, text in splits.items()}
     (temporary / 'tokens.json').write_text(json.dumps(facts, indent=2) + '\n')
     temporary.chmod(0o755)
     try:
@@ -142,14 +156,20 @@ def _make_entry(entry, splits, content, tokenizer, config, progress):
   return _read_entry(entry, splits)
 
 
-def _write_tokens(path, split, text, tokenizer, config, progress):
-  """Writes the ids of `text`; returns the fields of its TokenFile but for `path` and `content`."""
+def _write_tokens(path, split, text, starts, tokenizer, config, progress):
+  """Writes the ids of `text`, and where its state starts afresh where `starts` says where documents do.
+
+  Returns the fields of its TokenFile but for `path` and `content`.
+  """
   dtype = tokenizers.token_dtype(tokenizer.vocab_size)
   num_tokens = num_unknown = 0
-  first_unknown = None
+  first_unknown, afresh = None, [0]
   with open(path, 'wb') as file, _Reading(config, split, text, 'tokenizing', progress) as blocks:
-    for ids in tokenizer.encode_blocks(blocks, config.on_invalid):
-      if not num_tokens and ids.size:
+    for ids in tokenizer.encode_blocks(blocks if starts is None else cut(blocks, starts), config.on_invalid):
+      if not ids.size:  # the end of a document
+        afresh.append(num_tokens - 1)
+        continue
+      if not num_tokens:
         first = _first_token(tokenizer.pieces[ids[0]], blocks.head)
       file.write(ids.astype(dtype, copy=False).data)
       unknown = ids.size - np.count_nonzero(ids) if tokenizer.kind == 'char' else 0
@@ -157,10 +177,29 @@ def _write_tokens(path, split, text, tokenizer, config, progress):
         first_unknown = num_tokens + int(np.argmin(ids))
       num_unknown += unknown
       num_tokens += ids.size
+  afresh = np.unique(np.array(afresh, '<i8'))
+  if starts is not None:
+    afresh.tofile(path.with_suffix('.starts'))
   return dict(dtype=dtype.name, num_tokens=num_tokens, num_bytes=blocks.num_bytes,
               num_characters=blocks.num_characters, first_token_bytes=len(first),
               first_token_characters=count_characters(first), num_unknown=int(num_unknown),
+              num_starts=0 if starts is None else afresh.size,
               first_unknown=_character(text, first_unknown, config.on_invalid) if num_unknown else '')
+
+
+def cut(blocks, starts):
+  """Blocks of bytes -> the same blocks, cut at the rising offsets `starts`, with an empty block at each of them."""
+  starts, place = iter([*starts.tolist(), math.inf]), 0
+  start = next(starts)
+  for block in blocks:
+    used = 0
+    while start < place + len(block):
+      if start > place + used:
+        yield block[used:start - place]
+      yield b''
+      used, start = start - place, next(starts)
+    yield block[used:]
+    place += len(block)
 
 
 def _character(text, i, on_invalid):

@@ -13,6 +13,8 @@ Training reads the rows again and again, all of them in step. Evaluation reads t
     row 0  |==============|                                   = counted, . read to warm the state
     row 1          ......|==============|
     row 2                         ......|==============|
+
+Where documents matter, some tokens are read from the initial state; what comes before them is forgotten.
 """
 import dataclasses
 from typing import NamedTuple
@@ -31,6 +33,7 @@ class Batch(NamedTuple):
   tokens: tf.Tensor  # [B, T+1] int32: inputs are tokens[:, :-1], targets tokens[:, 1:]
   reset: tf.Tensor  # [B] bool: the row starts new text with this chunk
   weight: tf.Tensor  # [B, T] float32: 0 where a target is padding or already counted
+  starts: tf.Tensor | None = None  # [B, T] bool: the token is read from the initial state; None: none but by reset
 
 
 class Cursor(NamedTuple):
@@ -74,6 +77,9 @@ def check_fits(config: DataConfig, files):
       fits = f'--batch_size={(have - 1) // longest} or {fits}'
     raise UserError(f'--corpus={config.corpus}: its training split has {have} tokens; --batch_size={config.batch_size} '
                     f'chunks of {longest} tokens need {config.batch_size * longest + 1}. What would fit: {fits}')
+  if config.document_reset and files['train'].num_starts < 2:
+    raise UserError(f'--document_reset: --corpus={config.corpus} has no second document to start at; expected several '
+                    'files, a data set, or a --document_separator that is in the text')
   for split, share in (('valid', config.valid_fraction), ('test', config.test_fraction)):
     found = files[split].num_tokens if split in files else 0
     if found < 2 and (share or split in files):
@@ -99,7 +105,7 @@ def evaluation_batch_size(num_tokens, most=128):
   return max(1, min(most, -(-(num_tokens - 1) // (16 * LEAST_WARM_UP))))
 
 
-def chunk(tokens, rows, offset, length, first_row=0, num_rows=None):
+def chunk(tokens, rows, offset, length, first_row=0, num_rows=None, starts=None):
   """The chunk at `offset` of the rows from `first_row` on, as a Batch.
 
   Args:
@@ -108,16 +114,21 @@ def chunk(tokens, rows, offset, length, first_row=0, num_rows=None):
     offset: tokens from the start of the rows, scalar.
     length: T.
     first_row: with num_rows, the rows that this worker reads; all by default.
+    starts: [n] int64, rising, or a function that returns them: places of tokens that are read from the initial state.
   """
   row = tf.range(first_row, first_row + (num_rows or rows.batch_size), dtype=tf.int64)[:, None]
   start = row * rows.length
   inputs = start - rows.lead + tf.cast(offset, tf.int64) + tf.range(length + 1, dtype=tf.int64)
   end = tf.minimum(start + rows.length, rows.num_tokens - 1)
-  source = tokens() if callable(tokens) else tokens
-  ids = tf.gather(source, tf.clip_by_value(inputs, 0, rows.num_tokens - 1))
+  tokens, starts = (source() if callable(source) else source for source in (tokens, starts))
+  ids = tf.gather(tokens, tf.clip_by_value(inputs, 0, rows.num_tokens - 1))
   counted = (inputs >= start) & (inputs < end)
   starts_text = (offset == 0) | (inputs[:, 0] == 0)
-  return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast(counted[:, :-1], tf.float32))
+  if starts is not None:
+    places = tf.reshape(inputs[:, :-1], [-1])
+    nearest = tf.minimum(tf.searchsorted(starts, places), tf.size(starts) - 1)
+    starts = tf.reshape(tf.gather(starts, nearest) == places, [-1, length])
+  return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast(counted[:, :-1], tf.float32), starts)
 
 
 def mapped(path, dtype, num_tokens):
@@ -128,7 +139,12 @@ def mapped(path, dtype, num_tokens):
   return tokens
 
 
-def _batches(offsets, tokens, rows, length, context):
+def mapped_starts(file):
+  """A function that returns the starts of a TokenFile as a tensor, or None where documents do not matter."""
+  return mapped(file.starts_path, 'int64', file.num_starts) if file.num_starts else None
+
+
+def _batches(offsets, tokens, starts, rows, length, context):
   """A dataset of Batch for the rows of one input pipeline, one element per replica and step."""
   workers = context.num_input_pipelines if context else 1
   replicas = context.num_replicas_in_sync // workers if context else 1
@@ -136,10 +152,11 @@ def _batches(offsets, tokens, rows, length, context):
   first_row = context.input_pipeline_id * num_rows if context else 0
 
   def make(offset):
-    return chunk(tokens, rows, offset, length, first_row, num_rows)
+    return chunk(tokens, rows, offset, length, first_row, num_rows, starts)
 
   def split(batch):
-    return tf.nest.map_structure(lambda x: tf.reshape(x, [replicas, num_rows // replicas, *x.shape[1:]]), batch)
+    shape = [replicas, num_rows // replicas]
+    return Batch(*(None if x is None else tf.reshape(x, [*shape, *x.shape[1:]]) for x in batch))
 
   batches = offsets.map(make)
   if replicas > 1:
@@ -147,23 +164,24 @@ def _batches(offsets, tokens, rows, length, context):
   return batches.prefetch(2 * replicas)
 
 
-def training_stream(tokens, rows, *, length, stride, offset=0, context=None):
+def training_stream(tokens, rows, *, length, stride, offset=0, context=None, starts=None):
   """Chunks for ever, from `offset` on; at the end of a pass all rows start again.
 
-  `context` is the tf.distribute.InputContext where rows are split over workers and replicas.
+  `tokens` and `starts` as in `chunk`. `context` is the tf.distribute.InputContext where rows are split over workers
+  and replicas.
   """
   def offsets(first):
     return tf.data.Dataset.range(first, first + stride * rows.steps(length=length, stride=stride, offset=first),
                                  stride)
 
   endless = offsets(offset).concatenate(offsets(0).repeat()) if offset else offsets(0).repeat()
-  return _batches(endless, tokens, rows, length, context)
+  return _batches(endless, tokens, starts, rows, length, context)
 
 
-def evaluation_stream(tokens, rows, *, length, context=None):
-  """Every target once."""
+def evaluation_stream(tokens, rows, *, length, context=None, starts=None):
+  """Every target once; arguments as in `training_stream`."""
   last = length * rows.steps(length=length, stride=length)
-  return _batches(tf.data.Dataset.range(0, last, length), tokens, rows, length, context)
+  return _batches(tf.data.Dataset.range(0, last, length), tokens, starts, rows, length, context)
 
 
 def distribute(strategy, make):

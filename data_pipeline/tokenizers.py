@@ -52,19 +52,23 @@ def token_dtype(vocab_size):
 def decode_blocks(blocks, on_invalid='error'):
   """Iterable of bytes, cut anywhere -> iterator of str, the same text whatever the cuts are.
 
+  An empty block ends a document, and comes out as an empty str once all of the document is out.
+
   Raises InvalidText where the bytes are not UTF-8, or yields U+FFFD there (on_invalid='replace').
   """
   decoder = codecs.getincrementaldecoder('utf-8')('strict' if on_invalid == 'error' else 'replace')
   offset = 0
-  for block, final in itertools.chain(((b, False) for b in blocks), [(b'', True)]):
+  for block in itertools.chain(blocks, [None]):
     held = len(decoder.getstate()[0])
     try:
-      text = decoder.decode(block, final)
+      text = decoder.decode(block or b'', final=not block)
     except UnicodeDecodeError as error:
       raise InvalidText(offset - held + error.start, error.object[error.start]) from None
-    offset += len(block)
+    offset += len(block or b'')
     if text:
       yield text
+    if block == b'':
+      yield ''
 
 
 def code_points(text):
@@ -103,7 +107,10 @@ class Tokenizer:
     return np.concatenate(arrays, dtype=np.int32) if arrays else np.zeros(0, np.int32)
 
   def encode_blocks(self, blocks, on_invalid='error'):
-    """Iterable of bytes -> iterator of [n] arrays of `token_dtype`: the ids of `encode`, wherever the cuts are."""
+    """Iterable of bytes -> iterator of [n] arrays of `token_dtype`: the ids of `encode`, wherever the cuts are.
+
+    An empty block ends a document: no token reaches over it, and it comes out as an empty array.
+    """
     raise NotImplementedError
 
   def encode_tf(self, text):
@@ -153,7 +160,7 @@ class ByteTokenizer(Tokenizer):
     super().__init__([bytes([b]) for b in range(256)])
 
   def encode_blocks(self, blocks, on_invalid='error'):
-    return (np.frombuffer(block, np.uint8) for block in blocks if block)
+    return (np.frombuffer(block, np.uint8) for block in blocks)
 
   def encode_tf(self, text):
     import tensorflow as tf
@@ -219,9 +226,12 @@ class SentencePieceTokenizer(Tokenizer):
   def encode_blocks(self, blocks, on_invalid='error'):
     known, held = {SPACE_MARK: self._as_bytes(self._mark)}, ''
     for text in decode_blocks(blocks, on_invalid):
-      *words, held = self._words.findall(held + text)  # the last word may go on in the next block
+      words = self._words.findall(held + text)
+      held = words.pop() if text else ''  # the last word may go on in the next block
       if words:
         yield self._encode_words(words, known)
+      if not text:
+        yield np.zeros(0, self._dtype)
     if held:
       yield self._encode_words([held], known)
 

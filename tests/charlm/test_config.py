@@ -43,6 +43,7 @@ def test_fields_have_help_and_limits_hold(group, f):
     (config.TrainConfig, {'flat_epochs': 9}, '--flat_epochs=9: expected less than 9'),
     (config.SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (config.SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
+    (config.EvaluateConfig, {'dynamic': True, 'mc_dropout': 2}, '--mc_dropout=2'),
     (config.RunConfig, {}, '--workdir'),
 ])
 def test_contradictions_are_refused(group, values, named):
@@ -67,6 +68,11 @@ IGNORED = [  # the flag without effect, what makes it so
     (config.TrainConfig, {'clip_norm': 0.0}, {'clip_percentile': 10.0}),
     (config.TrainConfig, {'ema_decay': 0.9}, {'average': 'validation'}),
     (config.TrainConfig, {'average_patience': 9}, {'average': 'ema'}),
+    (config.DataConfig, {'document_separator': '|'}, {'document_reset': False}),
+    (config.TrainConfig, {'init_weights': 'last'}, {'init_from': ''}),
+    (config.EvaluateConfig, {'chunk_length': 5}, {'dynamic': True}),
+    (config.EvaluateConfig, {'dynamic_learning_rate': 0.5}, {'dynamic': False}),
+    (config.EvaluateConfig, {'seed': 5}, {'mc_dropout': 0}),
 ]
 
 

@@ -10,6 +10,7 @@ from data_pipeline import streams
 
 V = 11
 TEXT = (np.random.default_rng(0).integers(0, 2, 3000).cumsum() % V).astype(np.uint8)  # each token the last, or one more
+STARTS = np.array([0, 3, 4, 40, 199, 200, 201, 999, 1500, 2990])  # of documents, each after the last token before it
 SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
 
 
@@ -22,12 +23,13 @@ def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None,
                          overlap=overlap, recurrence=recurrence)
 
 
-def train(one, steps, *, length=20, overlap=0):
+def train(one, steps, *, length=20, overlap=0, starts=None):
   """-> the weights, the carry and the metrics of each step."""
   rows = streams.training_rows(len(TEXT), one.batch_size)
 
   def stream(context):
-    return streams.training_stream(TEXT, rows, length=length, stride=length - overlap, context=context)
+    return streams.training_stream(TEXT, rows, length=length, stride=length - overlap, context=context,
+                                   starts=starts)
 
   carry, history = one.initial_carry(), []
   for step, batch in zip(range(steps), streams.distribute(one.strategy, stream), strict=False):
@@ -41,11 +43,12 @@ SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_
 
 @pytest.mark.parametrize('options', [
   {'overlap': 5, 'dropout': 0.3, 'recurrent_dropout': 0.2, 'zoneout': 0.1}, {'initial_state': 'zeros'},
+  {'overlap': 19, 'zoneout': 0.1, 'starts': STARTS},
   {'train': {**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'}}], ids=str)
 def test_two_replicas_learn_the_same_as_one(options):
-  overlap = options.get('overlap', 0)
+  starts, overlap = options.pop('starts', None), options.get('overlap', 0)
   learners = [make(s, **options) for s in ('default', 'mirrored')]
-  (weights, carry, history), other = (train(one, 20, overlap=overlap) for one in learners)
+  (weights, carry, history), other = (train(one, 20, overlap=overlap, starts=starts) for one in learners)
   assert learners[1].replicas == 2
   averages, norms = ([[v.numpy() for v in getattr(one, name).variables] for one in learners]
                      for name in ('judged', 'clip'))
@@ -77,11 +80,12 @@ def test_bfloat16_agrees_within_a_hundredth():
     assert a['gradient_norm'] == pytest.approx(b['gradient_norm'], rel=0.05)
 
 
-def test_the_carry_is_the_state_after_the_stride():
-  one = make(overlap=6, train={'optimizer': 'sgd'})
-  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=14)))
+@pytest.mark.parametrize('overlap', [0, 6, 19])
+def test_the_carry_is_the_state_after_the_stride(overlap):
+  one, stride = make(overlap=overlap, train={'optimizer': 'sgd'}), 20 - overlap
+  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=stride)))
   before = one.model.initial_state(4)
-  _, _, expected = one.model(batch.tokens[:, :14], before)
+  _, _, expected = one.model(batch.tokens[:, :stride], before)
   carry, _ = one.step(batch, one.initial_carry(), 0.0)
   for a, b in zip(carry, expected, strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
@@ -155,10 +159,51 @@ def test_it_learns():
   assert last['nats'] < 0.9 * first['nats']
 
 
-def evaluate(one, batch_size, length):
+def documents():
+  """The documents of TEXT with the token before them, from which the first is predicted: [1, n] each."""
+  ends = [*(STARTS[1:] + 1), len(TEXT)]
+  return [TEXT[None, a:b].astype(np.int32) for a, b in zip(STARTS, ends, strict=True)]
+
+
+def read_apart(model, parts):
+  """Each document from the initial state -> sum of nats."""
+  @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32)])
+  def nats(part):
+    return tf.reduce_sum(losses.nats(model(part[:, :-1], model.initial_state(1))[0], part[:, 1:]))
+
+  return tf.add_n([nats(part) for part in parts])
+
+
+def test_documents_in_a_chunk_are_learned_as_if_apart():
+  """Values, and the gradient of every weight, the initial state's as well."""
+  one = make(longest=300, batch_size=1)
+  for v in one.model.variables:
+    v.assign_add(tf.random.stateless_normal(v.shape, [1, 2]) * 0.3)
+  batch = streams.chunk(TEXT, streams.training_rows(301, 1), 0, 300, starts=STARTS)
+  with tf.GradientTape() as tape:
+    apart = read_apart(one.model, [p[:, :301 - s] for s, p in zip(STARTS, documents(), strict=True) if s < 300])
+    loss = apart / 300
+  slow = tape.gradient(loss, one.model.trainable_variables)
+  gradients, _, (nats, tokens) = one._gradients(batch, one.initial_carry(), tf.constant(0), 0)
+  assert float(tokens) == 300 and float(nats) == pytest.approx(float(apart), rel=1e-4)
+  for v, g, s in zip(one.model.trainable_variables, gradients, slow, strict=True):
+    np.testing.assert_allclose(g, tf.convert_to_tensor(s), rtol=1e-3, atol=1e-4, err_msg=v.name)
+
+
+def test_documents_are_evaluated_as_if_apart():
+  one = make()
+  train(one, 30, starts=STARTS)
+  apart = float(read_apart(one.model, documents())) / (len(TEXT) - 1)
+  for batch_size, length, exact in (1, 7, 1e-5), (1, 200, 1e-5), (32, 64, 1e-3):
+    assert evaluate(one, batch_size, length, STARTS) == pytest.approx(apart, abs=exact)
+  assert abs(evaluate(one, 1, 200) - apart) > 1e-4
+
+
+def evaluate(one, batch_size, length, starts=None):
   rows = streams.evaluation_rows(len(TEXT), batch_size, length)
   result = one.evaluate(streams.distribute(
-      one.strategy, lambda context: streams.evaluation_stream(TEXT, rows, length=length, context=context)), batch_size)
+      one.strategy, lambda context: streams.evaluation_stream(TEXT, rows, length=length, context=context,
+                                                              starts=starts)), batch_size)
   assert result['tokens'] == len(TEXT) - 1
   return result['nats'] / result['tokens']
 

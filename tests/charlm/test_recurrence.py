@@ -78,6 +78,38 @@ def test_masks_agree_with_the_slow_twin():
     np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize('T, B, H', SIZES)
+def test_starts_agree_with_the_slow_twin(T, B, H):
+  """A document may start at the first token, at the last, and at several in a row."""
+  *inputs, dy = arguments(T, B, H)
+  other = np.random.default_rng(1).normal(size=(B, H))
+  where = np.random.default_rng(2).random((T, B)) < 0.5
+  where[0, 0] = where[-1, -1] = True
+
+  @tf.function(jit_compile=True)
+  def run(other, *given):
+    starts = recurrence.Starts(tf.constant(where), other)
+    with tf.GradientTape() as tape:
+      tape.watch((other, *given))
+      outputs, _ = recurrence.recurrent_layer(cells.GRU, *given, starts=starts)
+      loss = tf.reduce_sum(outputs * dy)
+    return [outputs, *tape.gradient(loss, (other, *given))]
+
+  def slow(other, x, state, *weights):
+    outputs = []
+    for x_t, afresh in zip(x, where, strict=True):
+      state = np.where(afresh[:, None], other, state)
+      state, = references.gru_layer(x_t[None], state, *weights)
+      outputs.append(state)
+    return np.stack(outputs)
+
+  given = [other, *inputs]
+  outputs, *gradients = run(*map(tf.constant, given))
+  np.testing.assert_allclose(outputs, slow(*given), rtol=1e-9, atol=1e-10)
+  for gradient, slope in zip(gradients, references.gradient(lambda *g: (slow(*g) * dy).sum(), given), strict=True):
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
+
+
 def test_float32_agrees_with_float64():
   single = COMPILED(*map(tf.constant, arguments(20, 8, 16, np.float32)))
   double = COMPILED(*map(tf.constant, arguments(20, 8, 16)))

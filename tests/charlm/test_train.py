@@ -361,6 +361,9 @@ def test_a_full_disk_under_the_record_is_one_line(corpus, finished, tmp_path):
     (['--embedding_size=1000000000', '--input_units=1000'], ['--embedding_size=1000000000', 'GiB']),
     (['--valid_fraction=0.0001'], ['--valid_fraction=0.0001', 'at least 2', 'found 0']),
     (['--test_fraction=0.0005'], ['--test_fraction=0.0005', 'at least 2', 'found 1']),
+    (['--document_reset'], ['--document_reset', 'no second document', '--document_separator']),
+    (['--document_reset', '--document_separator=times', '--recurrence=native'], ['--recurrence=native', 'xla']),
+    (['--document_separator=times'], ['--document_separator=times', '--document_reset=False']),
     (['--chunk_curriculum=8,16'], ['--chunk_length=16', '--chunk_curriculum=8,16', 'its default, 100']),
 ])
 def test_bad_input_gets_one_line_and_leaves_nothing(corpus, tmp_path, capsys, arguments, words):
@@ -402,8 +405,101 @@ def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
   capsys.readouterr()
   evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', f'--corpus={other}'])
   out, err = capsys.readouterr()
-  assert err == f"warning: --corpus={other}: 3 of 32 characters are unknown to this model, first 'λ'\n"
+  assert err == f"warning: --corpus={other}: 3 of 32 characters (9.38%) are unknown to this model, first 'λ'\n"
   assert json.loads(out)['tokens'] == 31
+
+
+@pytest.fixture(scope='module')
+def learned(corpus, tmp_path_factory):
+  """A run to start from: characters, its best weights not its last."""
+  workdir = tmp_path_factory.mktemp('learned') / 'run'
+  train.run(flags(corpus, workdir, '--tokenizer=char'))
+  first = checkpoint.saved(workdir)[-1]
+  shutil.copy(first, checkpoint.best_path(workdir))
+  return workdir
+
+
+def goes_on(learned, text, workdir, *others):
+  """The flags of a run that starts from `learned`, on another text."""
+  kept = [f for f in SMALL if not f.startswith(('--units', '--embedding', '--input', '--dropout', '--zoneout'))]
+  return ['charlm-train', f'--corpus={text}', f'--workdir={workdir}', f'--init_from={learned}', *kept, *others]
+
+
+@pytest.fixture
+def other_text(tmp_path):
+  path = tmp_path / 'other.txt'
+  path.write_text('the worst λ of times it was. ' * 120)
+  return path
+
+
+@pytest.mark.parametrize('weights', ['best', 'last'])
+def test_a_run_starts_from_another_model(learned, other_text, tmp_path, capsys, weights):
+  workdir = tmp_path / 'run'
+  path = {'best': checkpoint.best_path(learned), 'last': checkpoint.saved(learned)[0]}[weights]
+  train.run(goes_on(learned, other_text, workdir, f'--init_weights={weights}', '--steps=1', '--warmup_steps=0',
+                    '--learning_rate=1e-9', '--optimizer=sgd', '--units=12'))
+  assert '120 of 3,480 characters (3.45%) are unknown to this model, first \'λ\'' in capsys.readouterr().err
+  before, after = checkpoint.read(path)[0], last(workdir)[0]
+  for name in before:
+    if name.startswith('model/'):
+      np.testing.assert_allclose(after[name], before[name], atol=1e-6, err_msg=name)
+  assert after['optimizer/000.optimizer.iteration'] == 1
+  one, two = (json.loads((w / 'config.json').read_text()) for w in (learned, workdir))
+  assert one['model'] == two['model'] and two['train']['init_from'] == str(learned)
+  assert (learned / 'tokenizer.json').read_bytes() == (workdir / 'tokenizer.json').read_bytes()
+  assert last(workdir)[1]['best_step'] == 1
+
+
+def test_a_run_that_started_from_another_model_ends_in_the_same_bits(learned, other_text, tmp_path):
+  """Killed before its first checkpoint, which loses all, and again after one; by then the other model may be gone."""
+  gone = tmp_path / 'gone'
+  shutil.copytree(learned, gone)
+  whole, parts = tmp_path / 'whole', tmp_path / 'parts'
+  train.run(goes_on(gone, other_text, whole))
+  for name in ('config.json', 'tokenizer.json'):
+    parts.mkdir(exist_ok=True)
+    shutil.copy(whole / name, parts)
+  train.run(['charlm-train', f'--workdir={parts}'])
+  checkpoint.saved(parts)[0].unlink()
+  shutil.rmtree(gone)
+  train.run(goes_on(gone, other_text, parts))
+  assert_same_run(whole, parts)
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (['--units=13'], ['--init_from=', '--units=13 (was 12)']),
+    (['--tokenizer=byte', '--zoneout=0'], ['--tokenizer=byte (was char)', '--zoneout=0.0 (was 0.1)']),
+    (['--init_from=/no/such'], ['--init_from=/no/such', 'config.json']),
+    (['--init_from=', '--init_weights=last'], ['--init_weights=last', '--init_from']),
+])
+def test_what_a_run_cannot_start_from(learned, other_text, tmp_path, capsys, arguments, words):
+  with pytest.raises(SystemExit) as exit_:
+    train.run(goes_on(learned, other_text, tmp_path / 'run', *arguments))
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
+  assert not (tmp_path / 'run').exists()
+
+
+DOCUMENTS = ['--document_reset', r'--document_separator=times.\n', '--chunk_overlap=15']
+
+
+def test_documents_and_the_longest_overlap_resume_to_the_same_bits(tmp_path):
+  corpus = tmp_path / 'corpus'
+  corpus.mkdir()
+  (corpus / 'a').write_text(TEXT.replace('. ', '.\n'))
+  (corpus / 'b').write_text(TEXT[:500])
+  whole, parts, two, plain = (tmp_path / name for name in ('whole', 'parts', 'two', 'plain'))
+  train.run(flags(corpus, whole, *DOCUMENTS))
+  train.run(flags(corpus, parts, *DOCUMENTS))
+  checkpoint.saved(parts)[0].unlink()
+  train.run(['charlm-train', f'--workdir={parts}'])
+  assert_same_run(whole, parts)
+  train.run(flags(corpus, two, *DOCUMENTS, '--strategy=mirrored'))
+  for name in [n for n in last(whole)[0] if n.startswith(('model/', 'carry/'))]:
+    np.testing.assert_allclose(last(two)[0][name], last(whole)[0][name], atol=1e-3, err_msg=name)
+  train.run(flags(corpus, plain, '--chunk_overlap=15', '--steps=6'))
+  assert metrics(plain)[0] != metrics(whole)[0]
 
 
 @pytest.mark.parametrize('name,value', [('patience', 2), ('schedule', 'plateau'), ('average', 'validation')])
@@ -490,6 +586,50 @@ def test_evaluate(finished, corpus, tmp_path, capsys):
   assert whole['split'] == 'all'
   assert (whole['bytes'], whole['characters']) == (13 * 40 - 1, 11 * 40 - 1)
   assert report('--weights=last')['step'] == 40
+
+
+def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, capsys):
+  def report(*arguments):
+    capsys.readouterr()
+    evaluate.run(['charlm-evaluate', f'--workdir={finished}', *arguments])
+    return json.loads(capsys.readouterr().out)
+
+  before, kept = report(), {p: p.read_bytes() for p in (finished / 'checkpoints').iterdir()}
+  dynamic = report('--dynamic', '--dynamic_learning_rate=0.003', '--dynamic_length=5')
+  assert dynamic['dynamic'] == {'learning_rate': 0.003, 'decay': 0.02, 'length': 5, 'rows': 1,
+                                'statistics_tokens': 144 * 4 * 5}  # one pass
+  assert dynamic['tokens'] == before['tokens'] and dynamic['nats_per_token'] < 0.9 * before['nats_per_token']
+  dropped = report('--mc_dropout=3', '--seed=5')
+  assert (dropped['mc_dropout'], dropped['seed']) == (3, 5) and 'mc_dropout' not in before
+  assert dropped['nats_per_token'] == pytest.approx(before['nats_per_token'], rel=0.1)
+  assert dropped['nats_per_token'] != before['nats_per_token']
+  assert {p: p.read_bytes() for p in (finished / 'checkpoints').iterdir()} == kept
+
+
+@pytest.mark.parametrize('arguments,change,words', [
+    (['--dynamic', '--mc_dropout=2'], None, ['--dynamic with --mc_dropout=2']),
+    (['--mc_dropout=2'], 'no dropout', ['--mc_dropout=2', 'trained without dropout']),
+    (['--dynamic'], 'other text', ['--dynamic', 'has changed since']),
+    (['--dynamic', '--corpus=pydoc'], 'no text', ['--dynamic', 'trained on', 'no such file']),
+    (['--dynamic_decay=0.5'], None, ['--dynamic_decay=0.5', '--dynamic=False']),
+    (['--dynamic', '--chunk_length=5'], None, ['--chunk_length=5', '--dynamic_length']),
+    (['--seed=3'], None, ['--seed=3', '--mc_dropout=0']),
+])
+def test_what_evaluate_refuses(finished, corpus, tmp_path, capsys, arguments, change, words):
+  workdir, text = tmp_path / 'run', tmp_path / 'times.txt'
+  shutil.copytree(finished, workdir)
+  config = json.loads((workdir / 'config.json').read_text())
+  config['data']['corpus'] = str(text)
+  if change == 'no dropout':
+    config['model'].update(dropout=0.0, zoneout=0.0)
+  (workdir / 'config.json').write_text(json.dumps(config))
+  if change != 'no text':
+    text.write_text(TEXT + change if change == 'other text' else TEXT)
+  with pytest.raises(SystemExit) as exit_:
+    evaluate.run(['charlm-evaluate', f'--workdir={workdir}', *arguments])
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
 
 
 @pytest.mark.parametrize('prepare,words', [

@@ -1,6 +1,7 @@
 """Corpora of every kind are read whole, in order, and cut where they should be; mistakes are one line."""
 import bz2
 import gzip
+import itertools
 import lzma
 import os
 import subprocess
@@ -129,6 +130,26 @@ def test_locate(tmp_path):
   assert text.slice(7, 9).locate(1) == (str(tmp_path / 'b'), 2)
 
 
+@pytest.mark.parametrize('separator,starts', [
+    ('', [4, 6, 12]), ('|', [2, 4, 6, 7, 8, 10, 12]), ('||', [4, 6, 8, 12]), ('b||', [4, 6, 12]), ('\n', [4, 6, 12])])
+@pytest.mark.parametrize('block', [1, 3, 4096])
+def test_documents_start_with_files_and_after_separators(tmp_path, monkeypatch, separator, starts, block):
+  monkeypatch.setattr(corpus, 'BLOCK', block)
+  for name, content in {'a': b'1|2', 'b': b'3\n', 'c.gz': gzip.compress(b'||a|x'), 'd': b'cc|'}.items():
+    (tmp_path / name).write_bytes(content)
+  text = corpus.open_corpus(str(tmp_path), valid_fraction=0.0)['train']
+  assert read(text) == b'1|2\n3\n||a|x\ncc|'
+  assert text.document_starts(separator.encode()).tolist() == starts
+  rest = text.slice(5, 11)
+  assert rest.document_starts(separator.encode()).tolist() == [s - 5 for s in starts if 5 < s < 11]
+
+
+def test_topics_are_documents():
+  text = corpus.open_corpus('pydoc', valid_fraction=0.0)['train']
+  whole, starts = read(text), text.document_starts().tolist()
+  assert len(starts) > 50 and all(whole[s - 1:s] == b'\n' for s in starts)
+
+
 def test_what_python_carries():
   pydoc = whole('pydoc')
   assert len(pydoc) > 300_000 and 'The "assert" statement' in pydoc.decode()
@@ -254,6 +275,16 @@ def test_data_set_keeps_its_own_splits(tmp_path):
     for text in tales[name]:
       assert f'text: {text}\n' in splits[split]
   assert open_tiny_tales(tmp_path) == splits
+
+
+def test_examples_of_a_data_set_are_documents(tmp_path):
+  tales = ['one', 'two\nlines', '', 'four'] * 30
+  prepare_data_set(tmp_path, {'train': tales})
+  text = corpus.open_corpus('tfds:tiny_tales', data_dir=str(tmp_path), valid_fraction=0.0)['train']
+  starts = [0, *text.document_starts().tolist(), text.num_bytes]
+  whole = read(text)
+  documents = [whole[a:b].decode() for a, b in itertools.pairwise(starts)]
+  assert sorted(documents) == sorted(f'text: {tale}\n' for tale in tales)
 
 
 def test_data_set_is_cut_for_the_splits_that_it_lacks(tmp_path):

@@ -57,6 +57,35 @@ def test_token_files_hold_the_text_and_its_counts(config, kind, start):
     assert os.path.getsize(file.path) == file.num_tokens * ids.itemsize
 
 
+@pytest.mark.parametrize('block', [5, 4 << 20])
+@pytest.mark.parametrize('kind', KINDS)
+def test_documents_are_encoded_apart(config, tmp_path, monkeypatch, kind, block):
+  monkeypatch.setattr(corpus, 'BLOCK', block)
+  chosen = config(kind, document_reset=True, document_separator='the', valid_fraction=0.3)
+  tokenizer, files = prepare(chosen)
+  for split, text in open_corpus(chosen.corpus, valid_fraction=0.3, test_fraction=0.2).items():
+    parts = b''.join(text.blocks()).split(b'the')
+    parts = [*(part + b'the' for part in parts[:-1]), *filter(None, parts[-1:])]
+    ids = [tokenizer.encode(part) for part in parts]
+    np.testing.assert_array_equal(files[split].read(), np.concatenate(ids))
+    starts = np.fromfile(files[split].starts_path, np.int64)
+    assert len(starts) == files[split].num_starts == len(parts) > 3
+    # Read from the initial state: the first token, and the last of each document but the last one.
+    np.testing.assert_array_equal(starts, [0, *np.cumsum([len(i) for i in ids])[:-1] - 1])
+  before = made(tmp_path)
+  assert prepare(chosen)[1] == files and made(tmp_path) == before
+  plain = prepare(config(kind, valid_fraction=0.3))[1]
+  assert plain['train'].num_starts == 0 and plain['train'].content != files['train'].content
+  os.truncate(files['train'].starts_path, 8)
+  assert prepare(chosen)[1] == files and os.path.getsize(files['train'].starts_path) == 8 * files['train'].num_starts
+
+
+def test_a_document_of_one_token(config):
+  _, files = prepare(config(text=b'a\n\n\nb\n', document_reset=True, document_separator=r'\n', valid_fraction=0.0,
+                            test_fraction=0.0))
+  np.testing.assert_array_equal(np.fromfile(files['train'].starts_path, np.int64), [0, 1, 2, 3])
+
+
 def test_no_fractions_give_one_split(config):
   _, files = prepare(config(valid_fraction=0.0, test_fraction=0.0))
   assert list(files) == ['train'] and files['train'].read().tobytes() == TEXT

@@ -10,6 +10,7 @@ from data_pipeline.prepare import TokenFile
 
 N = 101
 TEXT = np.arange(N, dtype=np.uint8)
+STARTS = np.array([0, 1, 5, 6, 24, 25, 52, 99])
 
 
 CUTS = list(itertools.product([1, 2, 3, 7, 32], [1, 7, 64, 200], [0, 10]))
@@ -79,18 +80,42 @@ class Worker:
     self.input_pipeline_id, self.num_input_pipelines, self.num_replicas_in_sync = pipeline, pipelines, replicas
 
 
+@pytest.mark.parametrize('starts', [None, STARTS], ids=['one text', 'documents'])
 @pytest.mark.parametrize('pipelines,replicas', [(1, 2), (2, 2), (2, 4), (1, 4)])
-def test_replicas_share_rows_not_chunks(pipelines, replicas):
+def test_replicas_share_rows_not_chunks(pipelines, replicas, starts):
   rows = streams.training_rows(N, 8)
-  whole = list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3), 6))
+  whole = list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3, starts=starts), 6))
   each = replicas // pipelines
-  shares = [list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3,
+  shares = [list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3, starts=starts,
                                                           context=Worker(i, pipelines, replicas)), 6 * each))
             for i in range(pipelines)]
   for step, batch in enumerate(whole):
     parts = [part for share in shares for part in share[step * each:(step + 1) * each]]
-    for i, name in enumerate(batch._fields):
+    assert (batch.starts is None) == (starts is None)
+    for i, name in enumerate(batch._fields[:3 if starts is None else 4]):
       np.testing.assert_array_equal(np.concatenate([p[i] for p in parts]), batch[i], err_msg=name)
+
+
+@pytest.mark.parametrize('length,stride,offset', [(4, 4, 0), (7, 1, 3), (25, 10, 0)])
+def test_starts_go_with_their_tokens(length, stride, offset):
+  """Each token of this text is its own place."""
+  found = set()
+  for batch in take(20, length=length, stride=stride, offset=offset, starts=STARTS):
+    inputs = batch.tokens.numpy()[:, :-1]
+    np.testing.assert_array_equal(batch.starts, np.isin(inputs, STARTS))
+    found |= set(inputs[batch.starts.numpy()].tolist())
+  assert found == set(STARTS.tolist())
+
+
+@pytest.mark.parametrize('batch_size,length,warm_up', CUTS)
+def test_starts_while_evaluating(batch_size, length, warm_up):
+  rows = streams.evaluation_rows(N, batch_size, length, warm_up)
+  counted = np.zeros(N, int)
+  for batch in streams.evaluation_stream(TEXT, rows, length=length, starts=STARTS):
+    afresh = batch.starts.numpy() & (batch.weight.numpy() > 0)
+    np.add.at(counted, batch.tokens.numpy()[:, :-1][afresh], 1)
+  np.testing.assert_array_equal(np.flatnonzero(counted), STARTS)
+  assert counted.max() == 1
 
 
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'uint32'])
@@ -113,6 +138,11 @@ def test_too_short_a_corpus_says_what_would_fit(num_tokens, fits):
   config = DataConfig(batch_size=16, chunk_length=100)
   with pytest.raises(UserError, match=f'pydoc.* {num_tokens} tokens.*1601.*fit: {fits}'):
     streams.check_fits(config, {'train': file(num_tokens), 'valid': file(100)})
+
+
+def test_no_second_document_to_start_at():
+  with pytest.raises(UserError, match='--document_reset: --corpus=pydoc has no second document'):
+    streams.check_fits(DataConfig(batch_size=1, document_reset=True), {'train': file(200), 'valid': file(20)})
 
 
 def test_no_text_to_measure_on():
