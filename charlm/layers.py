@@ -56,7 +56,7 @@ class RecurrentLayer(tf.Module):
     maps = len(self.cell.biases)
 
     def variables(values, what, size=units):
-      """A nest of numbers, or of lists of them -> of variables [size]."""
+      """A nest of numbers -> of variables [size]."""
       count = itertools.count()
       return tf.nest.map_structure(
           lambda v: tf.Variable(tf.fill([size], v), name=f'{name}_{what}_{next(count)}'), values)

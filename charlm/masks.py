@@ -23,7 +23,7 @@ class Draws:
   def drops(self, flag):
     return self.training and bool(getattr(self.config, flag))
 
-  def _seed(self, flag, layer=0):
+  def seed_of(self, flag, layer=0):
     return self.seed[0], (len(FLAGS) * self.seed[1] + FLAGS.index(flag)) * self.config.layers + layer
 
   def _own_rows(self, drawn_rows):
@@ -36,7 +36,7 @@ class Draws:
       return None
     once = self.config.dropout_per == 'sequence' and not flag.startswith('zoneout')
     size = (1 if once else steps, self.batch_size, units)
-    stays = kept(size, getattr(self.config, flag), self._seed(flag, layer), self.rows)
+    stays = kept(size, getattr(self.config, flag), self.seed_of(flag, layer), self.rows)
     return tf.repeat(stays, steps, 0) if once else stays
 
   def drop(self, flag, y, layer=0):
@@ -49,7 +49,7 @@ class Draws:
     if not self.drops(flag):
       return weights
     rate, count = getattr(self.config, flag), weights.shape[0]
-    return tf.where(kept((1, count, columns), rate, self._seed(flag, layer), (0, count))[0], weights * up(rate), 0.0)
+    return tf.where(kept((1, count, columns), rate, self.seed_of(flag, layer), (0, count))[0], weights * up(rate), 0.0)
 
   def mask(self, flag, steps, units, layer):
     """A cell's mask. Zoneout in evaluation: all numbers move by the share that does in training."""
@@ -59,12 +59,12 @@ class Draws:
 
   def chosen(self, flag):
     """[B] bool, true with the probability that the flag says."""
-    numbers = tf.random.stateless_uniform([self.rows[1], 1], self._seed(flag), alg='philox')
+    numbers = tf.random.stateless_uniform([self.rows[1], 1], self.seed_of(flag), alg='philox')
     return self._own_rows(numbers)[:, 0] < getattr(self.config, flag)
 
   def noise(self, flag, units):
     """[B, units] float32, normal."""
-    return self._own_rows(tf.random.stateless_normal([self.rows[1], units], self._seed(flag), alg='philox'))
+    return self._own_rows(tf.random.stateless_normal([self.rows[1], units], self.seed_of(flag), alg='philox'))
 
 
 def kept(size, rate, seed, rows):

@@ -35,6 +35,8 @@ def test_fields_have_help_and_limits_hold(group, f):
     (config.DataConfig, {'chunk_curriculum': '5,x'}, '--chunk_curriculum=5,x'),
     (config.DataConfig, {'chunk_curriculum': '5,0'}, '--chunk_curriculum=5,0'),
     (config.TrainConfig, {'patience': 2, 'eval_every': 0}, '--eval_every=0'),
+    (config.ModelConfig, {'dropout_per': 'sequence', 'zoneout': 0.1, 'weight_drop': 0.1}, '--dropout_per=sequence'),
+    (config.ModelConfig, {'weight_drop': 0.003}, '--weight_drop=0.003'),
     (config.SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (config.SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
     (config.RunConfig, {}, '--workdir'),
@@ -52,6 +54,12 @@ IGNORED = [  # the flag without effect, what makes it so
     (config.DataConfig, {'data_dir': '/data'}, {'corpus': 'pydoc'}),
     (config.DataConfig, {'text_feature': 'title'}, {'corpus': 'book.txt'}),
     (config.ModelConfig, {'input_units': 3}, {'input_layers': 0}),
+    *((config.ModelConfig, one, {'cell': 'gru'}) for one in ({'forget_bias': 0.0}, {'cell_norm': True},
+                                                             {'zoneout_output': 0.05})),
+    *((config.ModelConfig, {name: 0.0}, {'cell': 'lstm'}) for name in ('reset_bias', 'update_bias')),
+    (config.ModelConfig, {'norm': 'joint'}, {'layer_norm': False}),
+    *((config.ModelConfig, one, {'layers': 1}) for one in ({'combine': 'last'}, {'wiring': 'dense'},
+                                                           {'layer_dropout': 0.1})),
     (config.TrainConfig, {'final_fraction': 0.5}, {'schedule': 'constant'}),
 ]
 

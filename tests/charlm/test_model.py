@@ -122,13 +122,11 @@ def test_values_agree_with_the_slow_twin(choice, B, T):
   assert_close(tf.nest.map_structure(lambda a: a[-1], after), final, rtol=0)
 
 
-@pytest.mark.parametrize('choice', NOISES, ids=str)
-@pytest.mark.parametrize('B,T', [(3, 4), (2, 2)])
+@pytest.mark.parametrize('choice,B,T', [*((n, 3, 4) for n in NOISES), (DROPPED, 2, 2)], ids=str)
 def test_what_is_dropped_is_dropped_where_the_slow_twin_does(choice, B, T):
   one = make(**choice)
   tokens, states = draw(one, B, T)
-  features, after, _ = tf.function(one.read, jit_compile=True)(tf.constant(tokens), single(states), training=True,
-                                                               seed=tf.constant([3, 5]))
+  features, after, _ = one.read(tf.constant(tokens), single(states), training=True, seed=tf.constant([3, 5]))
   _, want, want_after = slow(one, weights(one), tokens, states, drawn(one.config, B, T, one.vocab_size, (3, 5)))
   np.testing.assert_allclose(features, want, rtol=1e-3, atol=1e-3)
   assert_close(after, tuple(want_after), rtol=1e-3, atol=1e-3)
@@ -136,15 +134,14 @@ def test_what_is_dropped_is_dropped_where_the_slow_twin_does(choice, B, T):
   assert np.abs(features - other).max() > 1e-2
 
 
-@pytest.mark.parametrize('choice', [c for c in CHOICES + NOISES if len(c) > 1 or 'norm' in c or 'layer_norm' in c],
-                         ids=str)
+@pytest.mark.parametrize('choice', [*CHOICES, *NOISES[-4:]], ids=str)
 def test_gradients_agree_with_the_slow_twin(choice):
   """Of the loss and both penalties: the slope along one random direction for each weight, against its gradient."""
   one = make(**choice)
   (tokens, states), random = draw(one, 3, 5), np.random.default_rng(0)
   weight = random.random((3, 4))
 
-  @tf.function(jit_compile=True)
+  @tf.function(autograph=False)
   def fast(states):
     with tf.GradientTape() as tape:
       features, after, _ = one.read(tokens[:, :-1], states, training=True, seed=tf.constant([1, 2]))
@@ -186,7 +183,8 @@ def test_every_weight_has_a_gradient(choice):
 
 
 @pytest.mark.parametrize('choice,T,S', [
-  *(({}, T, S) for T, S in [(4, 4), (4, 1), (5, 3), (12, 12), (1, 1)]), *((choice, 5, 3) for choice in CHOICES)], ids=str)
+  *(({}, T, S) for T, S in [(4, 4), (4, 1), (5, 3), (12, 12), (1, 1)]),
+  *((choice, 5, 3) for choice in CHOICES[len(SHAPES):])], ids=str)
 def test_chunks_give_the_logits_of_one_pass(choice, T, S):
   one = make(**choice)
   tokens, states = draw(one, 2, 12)
@@ -315,7 +313,7 @@ def test_sequence_masks_hold_for_the_chunk():
 def test_each_flag_and_layer_draws_its_own():
   rates = {name: 0.5 for name in masks.FLAGS if name != 'initial_state'}
   config = ModelConfig(cell='lstm', layers=3, initial_state='noise', **rates)
-  seeds = {tuple(map(int, masks.Draws(config, 1, training=True, seed=(9, step))._seed(flag, layer)))
+  seeds = {tuple(map(int, masks.Draws(config, 1, training=True, seed=(9, step)).seed_of(flag, layer)))
            for step in range(4) for flag in masks.FLAGS for layer in range(3)}
   assert len(seeds) == 4 * len(masks.FLAGS) * 3
 

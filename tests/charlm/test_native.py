@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import references
 from charlm import cells, native, recurrence
-from charlm.config import UserError
+from charlm.config import ModelConfig, UserError
 
 SETS, PROBLEM = native.register()
 needs_kernels = pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
@@ -203,6 +203,7 @@ def test_choice(monkeypatch, capsys):
   with pytest.raises(UserError, match='--recurrence=native: expected native kernels, but they are not built'):
     native.chosen('native')
   monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
-  assert not native.chosen('auto', 'bfloat16')
+  bfloat16 = ModelConfig(compute_dtype='bfloat16')
+  assert not native.chosen('auto', bfloat16)
   with pytest.raises(UserError, match=r'--recurrence=native: expected .* not --compute_dtype=bfloat16'):
-    native.chosen('native', 'bfloat16')
+    native.chosen('native', bfloat16)

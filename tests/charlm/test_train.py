@@ -22,6 +22,10 @@ TEXT = 'It was the best of times, it was the worst of times. ' * 60
 SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16', '--steps=40',
          '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1', '--zoneout=0.1',
          '--chunk_overlap=3']
+LSTM = ['--cell=lstm', '--wiring=dense', '--combine=last', '--norm=joint', '--tie_embeddings',
+        '--initial_state=noise', '--reset_probability=0.2', '--input_dropout=0.1', '--recurrent_dropout=0.1',
+        '--dropout_per=sequence', '--embedding_dropout=0.1', '--weight_drop=0.1', '--zoneout_output=0.1',
+        '--activation_penalty=1', '--temporal_penalty=1']
 CURRICULUM = ['--chunk_length=100', '--chunk_curriculum=8,16']
 
 
@@ -98,17 +102,18 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_pat
   assert_same_run(finished, workdir)
 
 
-def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path):
+@pytest.mark.parametrize('recipe', [CURRICULUM, [*CURRICULUM, *LSTM]], ids=['gru', 'lstm'])
+def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path, recipe):
   """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18."""
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  train.run(flags(corpus, whole, *CURRICULUM))
-  process = start(corpus, parts, *CURRICULUM)
+  train.run(flags(corpus, whole, *recipe))
+  process = start(corpus, parts, *recipe)
   while process.poll() is None and not (parts / 'checkpoints' / 'step-00000018.npz').exists():
     time.sleep(0.002)
   process.kill()
   process.communicate()
   assert process.returncode == -signal.SIGKILL and last(parts)[1]['step'] < 40
-  train.run(flags(corpus, parts, *CURRICULUM))
+  train.run(flags(corpus, parts, *recipe))
   assert_same_run(whole, parts)
 
 
