@@ -28,11 +28,11 @@ class Dynamic:
   def __init__(self, model, *, learning_rate, decay, recurrence='auto'):
     """learning_rate: eta. decay: lambda. recurrence: a flag."""
     self.model, self.learning_rate, self.decay = model, learning_rate, decay
-    self.native_kernels = native.chosen(recurrence, model.config.compute_dtype)
+    self.native_kernels = native.chosen(recurrence, model.config)
     self.weights = model.trainable_variables
     self.start = [tf.identity(w) for w in self.weights]
-    self._squares = tf.function(self._add_squares, jit_compile=True)
-    self._step = tf.function(self._score_and_learn, jit_compile=True)
+    self._squares = tf.function(self._add_squares, jit_compile=True, autograph=False)
+    self._step = tf.function(self._score_and_learn, jit_compile=True, autograph=False)
 
   def gather(self, batches, batch_size):
     """Takes M from batches of training text, which must not be none."""

@@ -38,7 +38,7 @@ class Learner:
     self.model, self.config, self.strategy = model, config, strategy
     self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
     self.replicas = strategy.num_replicas_in_sync
-    self.native_kernels = native.chosen(recurrence, model.config.compute_dtype)
+    self.native_kernels = native.chosen(recurrence, model.config)
     self.judged = model
     if config:
       with strategy.scope():
@@ -48,10 +48,10 @@ class Learner:
           self.judged = copy.deepcopy(model)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
     # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
-    self._gradients = tf.function(self._replica_gradients, jit_compile=True)
-    self._sums = tf.function(self._replica_sums, jit_compile=True)
-    self._step = tf.function(self._train, jit_compile=self.replicas == 1)
-    self._evaluate = tf.function(self._score)
+    self._gradients = tf.function(self._replica_gradients, jit_compile=True, autograph=False)
+    self._sums = tf.function(self._replica_sums, jit_compile=True, autograph=False)
+    self._step = tf.function(self._train, jit_compile=self.replicas == 1, autograph=False)
+    self._evaluate = tf.function(self._score, autograph=False)
 
   @property
   def variables(self):
@@ -61,24 +61,26 @@ class Learner:
   def initial_carry(self, batch_size=None):
     """The state of rows where text begins; for training, of each replica's share of the batch."""
     rows = (batch_size or self.batch_size) // self.replicas
-    zeros = tuple(np.zeros([rows * self.replicas, *s.shape[1:]], 'float32') for s in self.model.initial_state(1))
-    return self.distribute_carry(zeros)
+    return self.distribute_carry([np.zeros([rows * self.replicas, *s.shape[1:]], 'float32')
+                                  for s in tf.nest.flatten(self.model.initial_state(1))])
 
   def distribute_carry(self, carry):
-    """[B, H] arrays -> what `step` takes: each replica's rows. The opposite of `gather_carry`."""
+    """List of [B, H] arrays -> what `step` takes: each replica's rows. The opposite of `gather_carry`."""
+    nest = self.model.initial_state(1)
+
     def share(context):
       rows = len(carry[0]) // self.replicas
       first = context.replica_id_in_sync_group * rows
-      return tuple(tf.constant(c[first:first + rows]) for c in carry)
+      return tf.nest.pack_sequence_as(nest, [tf.constant(c[first:first + rows]) for c in carry])
 
     if self.replicas == 1:
-      return tuple(tf.constant(c) for c in carry)
+      return tf.nest.pack_sequence_as(nest, [tf.constant(c) for c in carry])
     return self.strategy.experimental_distribute_values_from_function(share)
 
   def gather_carry(self, carry):
-    """What `step` returned -> [B, H] arrays."""
-    shares = self.strategy.experimental_local_results(carry)
-    return tuple(np.concatenate([s.numpy() for s in layer]) for layer in zip(*shares, strict=True))
+    """What `step` returned -> list of [B, H] arrays."""
+    shares = [tf.nest.flatten(share) for share in self.strategy.experimental_local_results(carry)]
+    return [np.concatenate([s.numpy() for s in tensor]) for tensor in zip(*shares, strict=True)]
 
   def step(self, batch, carry, progress, *, rate_scale=1.0, average_share=1.0):
     """Trains on one chunk of every row.
@@ -122,15 +124,20 @@ class Learner:
 
   def _replica_gradients(self, batch, carry, step, replica):
     rows, length = batch.weight.shape
+    config, seed, place = self.model.config, tf.stack([self.config.seed, step]), (replica * rows, self.batch_size)
     with tf.GradientTape() as tape:
-      state = self.model.reset(carry, batch.reset)
-      logits, states, _ = self.model(batch.tokens[:, :-1], state, training=True,
-                                     seed=tf.stack([self.config.seed, step]),
-                                     rows=(replica * rows, self.batch_size), native_kernels=self.native_kernels,
-                                     starts=batch.starts)
+      state = self.model.reset(carry, batch.reset, seed=seed, place=place)
+      features, states, _ = self.model.read(batch.tokens[:, :-1], state, training=True, seed=seed, rows=place,
+                                            native_kernels=self.native_kernels, starts=batch.starts)
+      logits = self.model.logits(features, self.native_kernels)
       nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
+      loss = nats
+      if config.activation_penalty:
+        loss += config.activation_penalty * losses.activation_penalty(features, batch.weight)
+      if config.temporal_penalty:
+        loss += config.temporal_penalty * losses.temporal_penalty(tf.nest.flatten(states[-1])[0], batch.weight)
       # Summed over time, so that each token weighs the same in chunks of any length.
-      loss = nats / (self.batch_size * self.longest)
+      loss /= self.batch_size * self.longest
     # Made dense here: slices that leave this function make XLA compile again at every step.
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.model.trainable_variables)]
     carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], states)

@@ -17,9 +17,9 @@ class McDropout:
   def __init__(self, model, *, passes, seed, recurrence='auto'):
     """recurrence: a flag."""
     self.model, self.passes, self.seed = model, passes, seed
-    self.native_kernels = native.chosen(recurrence, model.config.compute_dtype)
-    self._pass = tf.function(self._one_pass, jit_compile=True)
-    self._sums = tf.function(self._mean_sums, jit_compile=True)
+    self.native_kernels = native.chosen(recurrence, model.config)
+    self._pass = tf.function(self._one_pass, jit_compile=True, autograph=False)
+    self._sums = tf.function(self._mean_sums, jit_compile=True, autograph=False)
 
   def evaluate(self, batches, batch_size):
     """-> {'nats': sum, 'tokens': count} over all batches, in float64."""

@@ -1,73 +1,44 @@
-"""The language model: embedding, feed-forward layers, stacked layer-norm GRUs, summed outputs, logits."""
+"""The language model: embedding, feed-forward layers, stacked recurrent layers, their outputs combined, logits."""
+import functools
 import itertools
 
 import keras
 import tensorflow as tf
 
-from charlm import cells, native, recurrence
+from charlm import layers, masks, native, recurrence
 from charlm.config import ModelConfig
 
-
-class Map(tf.Module):
-  """A linear map with layer norm: x [.., n] -> LN(x W; gain) + bias [.., sum(groups)]."""
-
-  def __init__(self, size, groups, bias, seed, name, dtype):
-    super().__init__(name)
-    self.groups, self.dtype = tuple(groups), dtype
-    units = sum(self.groups)
-    self.kernel = tf.Variable(keras.initializers.GlorotUniform(seed)((size, units)), name=f'{name}_kernel')
-    self.gain = tf.Variable(tf.ones(units), name=f'{name}_gain')
-    self.bias = tf.Variable(tf.constant(bias, tf.float32, [units]), name=f'{name}_bias')
-
-  def _weights(self):
-    return recurrence.centre(self.kernel, self.groups), *map(tf.convert_to_tensor, (self.gain, self.bias))
-
-  def fixed(self, native_kernels=False):
-    """-> the map of x [B, n], with weights read and centred now."""
-    kernel, gain, bias = self._weights()
-    if native_kernels:
-      return native.fixed_map(kernel, gain, bias, self.groups)
-    return lambda x: recurrence.layer_norm(recurrence.product(x, kernel, self.dtype), gain, bias, self.groups)
-
-  def __call__(self, x, *, native_kernels=False, differentiable=True):
-    flat = tf.reshape(x, [-1, x.shape[-1]])  # one large product is faster than a batch of small ones
-    if native_kernels:
-      y = native.linear_map(flat, *self._weights(), self.groups, differentiable=differentiable)
-    else:
-      y = self.fixed()(flat)
-    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [y.shape[-1]]], 0))
+NOISE_STDDEV = 0.1  # of --initial_state=noise; config.py says it too
 
 
-class RecurrentLayer(tf.Module):
-  """A layer-norm GRU layer. Its input comes through `input_map`, for all tokens at once."""
+def below(wiring, outputs):
+  """What the next recurrent layer reads, of the outputs h_1, .., h_i [.., H] of those below it and of the entry x.
 
-  def __init__(self, size, config, seed, name):
-    super().__init__(name)
-    units = config.units
-    self.cell, self.zoneout, self.dtype = cells.GRU, config.zoneout, config.compute_dtype
-    groups = [count * units for count in self.cell.groups]
-    biases = [config.reset_bias] * units + [config.update_bias] * units + [0.0] * units
-    self.input_map = Map(size, groups, biases, seed, f'{name}_input', self.dtype)
-    square = [keras.initializers.Orthogonal(seed=seed + i)((units, units)) for i in range(1, 4)]
-    self.kernel = tf.Variable(tf.concat(square, 1), name=f'{name}_kernel')
-    self.gain = tf.Variable(tf.ones(3 * units), name=f'{name}_gain')
-    self.bias = tf.Variable(tf.zeros(units), name=f'{name}_bias')
-    learned = config.initial_state == 'learned'
-    self.initial = tf.Variable(tf.zeros(units), trainable=learned, name=f'{name}_initial')
+      plain      h_i
+      residual   h_1 + .. + h_i                                He et al. 2016
+      dense      x; h_1; ..; h_i                               Huang et al. 2017
+      dual_path  x; a_1 + .. + a_i; b_1; ..; b_i               Chen et al. 2017; a_j, b_j: the halves of h_j's units
 
-  def __call__(self, x, state, masks, **options):
-    """x [T, B, 3H] from `input_map`, state [B, H] -> outputs [T, B, H], states after each token."""
-    return recurrence.recurrent_layer(self.cell, x, state, self.kernel, self.gain, self.bias, masks, dtype=self.dtype,
-                                      **options)
+  The first layer reads x. -> whether x is read, and the other inputs; each has a map of its own.
+  """
+  if not outputs:
+    return True, []
+  if wiring in ('plain', 'residual'):
+    return False, [outputs[-1] if wiring == 'plain' else tf.add_n(outputs)]
+  if wiring == 'dense':
+    return True, outputs
+  half = outputs[0].shape[-1] // 2
+  return True, [tf.add_n([h[..., :half] for h in outputs]), *(h[..., half:] for h in outputs)]
 
-  def fixed(self, native_kernels=False):
-    """-> one token's step, (x, state [B, H]) -> state, with weights read and centred now; x [B, 3H] or Rows."""
-    kernel = recurrence.centre(self.kernel, self.input_map.groups)
-    gain, bias = map(tf.convert_to_tensor, (self.gain, self.bias))
-    factors = (1 - drawn(self.zoneout), 1.0)
-    if native_kernels:
-      return native.fixed_gru(kernel, gain, bias, factors)
-    return lambda x, state: recurrence.step(self.cell, x, state, kernel, gain, bias, factors, self.dtype)
+
+def combined(combine, wiring, outputs):
+  """What the logits read of the outputs y_1, .., y_L [.., H] of all layers: sum, last or concat, [.., H or L H].
+
+  y_i = h_i; with --wiring=residual y_i = y_(i-1) + h_i, where there is a layer below.
+  """
+  if wiring == 'residual':
+    outputs = list(itertools.accumulate(outputs))
+  return {'sum': tf.add_n, 'last': lambda y: y[-1], 'concat': lambda y: tf.concat(y, -1)}[combine](outputs)
 
 
 class LanguageModel(tf.Module):
@@ -80,43 +51,112 @@ class LanguageModel(tf.Module):
     super().__init__('language_model')
     self.config, self.vocab_size = config, vocab_size
     seeds = itertools.count(seed * 1000, 10)
-    normal = keras.initializers.RandomNormal(stddev=1.0, seed=next(seeds))
+    # Tied, it also makes the logits, which should start small.
+    stddev = config.embedding_size**-0.5 if config.tie_embeddings else 1.0
+    normal = keras.initializers.RandomNormal(stddev=stddev, seed=next(seeds))
     self.embedding = tf.Variable(normal((vocab_size, config.embedding_size)), name='embedding')
     size, self.input_layers, self.recurrent_layers = config.embedding_size, [], []
     for i in range(config.input_layers):
-      self.input_layers.append(Map(size, [config.input_units], 0.0, next(seeds), f'input_{i}', config.compute_dtype))
+      self.input_layers.append(layers.Map(size, [config.input_units], 0.0, next(seeds), f'input_{i}',
+                                          config.compute_dtype, 'separate' if config.layer_norm else 'none'))
       size = config.input_units
+    like, self.reads_entry = tf.zeros([0, config.units]), []
     for i in range(config.layers):
-      self.recurrent_layers.append(RecurrentLayer(size, config, next(seeds), f'recurrent_{i}'))
-      size = config.units
-    glorot = keras.initializers.GlorotUniform(next(seeds))
-    self.output_kernel = tf.Variable(glorot((config.units, vocab_size)), name='output_kernel')
+      reads_entry, others = below(config.wiring, [like] * i)
+      self.reads_entry.append(reads_entry)
+      sizes = [size] * reads_entry + [y.shape[-1] for y in others]
+      self.recurrent_layers.append(layers.RecurrentLayer(sizes, config, seeds, f'recurrent_{i}'))
+    glorot, features = keras.initializers.GlorotUniform(next(seeds)), self._combined([like] * config.layers).shape[-1]
+    if not config.tie_embeddings:
+      self.output_kernel = tf.Variable(glorot((features, vocab_size)), name='output_kernel')
+    elif features != config.embedding_size:
+      self.output_projection = tf.Variable(glorot((features, config.embedding_size)), name='output_projection')
     self.output_bias = tf.Variable(tf.zeros(vocab_size), name='output_bias')
 
   def initial_state(self, batch_size):
-    """-> the state where text begins: a tuple of [B, H], one per layer."""
-    return tuple(tf.repeat(layer.initial[None], batch_size, 0) for layer in self.recurrent_layers)
+    """-> the state where text begins: a tuple with one entry per layer, [B, H] or a tuple of such."""
+    return tuple(tf.nest.map_structure(lambda v: tf.repeat(v[None], batch_size, 0), layer.initial)
+                 for layer in self.recurrent_layers)
 
-  def reset(self, state, rows):
-    """The state, with the initial one in each row where rows [B] is true."""
+  def reset(self, state, rows, *, seed=None, place=None):
+    """The state, with the initial one in each row where rows [B] is true.
+
+    In training, where there is a `seed`, also in the rows that --reset_probability draws, and with the noise that
+    --initial_state asks for. seed, place: as seed and rows of `__call__`.
+    """
+    config = self.config
+    draws = masks.Draws(config, rows.shape[0], training=seed is not None, seed=seed, rows=place)
     initial = self.initial_state(tf.shape(rows)[0])
+    if draws.training and config.initial_state == 'noise':
+      flat = tf.nest.flatten(initial)
+      noise = tf.split(NOISE_STDDEV * draws.noise('initial_state', config.units * len(flat)), len(flat), -1)
+      initial = tf.nest.pack_sequence_as(initial, noise)
+    if draws.drops('reset_probability'):
+      rows |= draws.chosen('reset_probability')
     return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
 
   def _product(self, a, b):
     return recurrence.product(a, b, self.config.compute_dtype)
 
-  def _first_map(self, embedded):
-    """[.., E] -> the first recurrent layer's input map [.., 3H], which depends on the token alone."""
+  def _combined(self, outputs):
+    return combined(self.config.combine, self.config.wiring, outputs)
+
+  def _enter(self, embedded):
+    """[.., E] -> what the first recurrent layer reads, which depends on the token alone."""
     for layer in self.input_layers:
       embedded = tf.tanh(layer(embedded))
-    return self.recurrent_layers[0].input_map(embedded)
+    return embedded
 
-  def _first_input(self, tokens):
-    """[T, B] -> recurrence.Rows of a table of V rows, or [T, B, 3H] token by token where the chunk has fewer."""
+  def _entry(self, tokens, draws, how):
+    """tokens [T, B] -> Map -> its map of the entry: [T, B, kH], or Rows of a table where that is less work.
+
+    A table has V rows, and cannot be where the chunk has fewer tokens, or where each is dropped by itself.
+    """
+    embedding = draws.drop_weights('embedding_dropout', tf.convert_to_tensor(self.embedding), 1)
     count = tokens.shape.num_elements()
-    if count is not None and count < self.vocab_size:
-      return self._first_map(tf.gather(self.embedding, tokens))
-    return recurrence.Rows(self._first_map(self.embedding), tokens)
+    few = count is not None and count < self.vocab_size
+    entry = self._enter(tf.gather(embedding, tokens) if few else embedding)
+    if draws.drops('input_dropout'):
+      entry = draws.drop('input_dropout', entry if few else tf.gather(entry, tokens))
+      return lambda linear: linear(entry, **how)
+    return lambda linear: linear(entry) if few else recurrence.Rows(linear(entry), tokens)
+
+  def read(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False, differentiable=None,
+           starts=None):
+    """As `__call__`, up to what the logits are made of: features [T, B, n] instead of logits."""
+    config, draws = self.config, masks.Draws(self.config, tokens.shape[0], training=training, seed=seed, rows=rows)
+    how = {'native_kernels': native_kernels, 'differentiable': training if differentiable is None else differentiable}
+    initial = None if starts is None else self.initial_state(tf.shape(tokens)[0])
+    entry = self._entry(tf.transpose(tokens), draws, how)
+    outputs, upward, states = [], [], []
+    for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):
+      reads_entry, others = below(config.wiring, upward)
+      linear = iter(layer.input_maps)
+      x = [entry(next(linear))] if reads_entry else []
+      x += [m(y, **how) for m, y in zip(linear, others, strict=True)]
+      at = initial and recurrence.Starts(tf.transpose(starts), initial[i])
+      y, after = layer(recurrence.added(x), start, draws, i, starts=at, **how)
+      states.append(after)
+      outputs.append(draws.drop('dropout', y, i))
+      upward.append(draws.drop('layer_dropout', outputs[-1], i))
+    features = draws.drop('output_dropout', self._combined(outputs))
+    return features, tuple(states), tf.nest.map_structure(lambda s: s[-1], tuple(states))
+
+  def _output_weights(self):
+    """-> the matrices that turn features into logits, one after the other; the bias."""
+    if not self.config.tie_embeddings:
+      return [tf.convert_to_tensor(self.output_kernel)], tf.convert_to_tensor(self.output_bias)
+    projection = [tf.convert_to_tensor(self.output_projection)] if hasattr(self, 'output_projection') else []
+    return [*projection, tf.transpose(self.embedding)], tf.convert_to_tensor(self.output_bias)
+
+  def logits(self, features, native_kernels=False):
+    """features [T, B, n] -> [B, T, V]."""
+    matrices, bias = self._output_weights()
+    flat = tf.reshape(features, [-1, features.shape[-1]])
+    for matrix in matrices:
+      flat = (native.matmul if native_kernels else self._product)(flat, matrix)
+    logits = tf.reshape(flat + bias, tf.concat([tf.shape(features)[:-1], [self.vocab_size]], 0))
+    return tf.transpose(logits, [1, 0, 2])
 
   def __call__(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False,
                differentiable=None, starts=None):
@@ -134,34 +174,11 @@ class LanguageModel(tf.Module):
       starts: [B, T] bool, tokens that are read from the initial state, or None.
 
     Returns:
-      logits [B, T, V] float32, states after each token (a tuple of [T, B, H]), the state after the last one.
+      logits [B, T, V] float32, states after each token (as `initial_state`, of [T, B, H]), the state after the last.
     """
-    config, count = self.config, len(self.recurrent_layers)
-    how = {'native_kernels': native_kernels, 'differentiable': training if differentiable is None else differentiable}
-
-    def draw(kind, rate, layer):
-      """What stays of the layer's units, None where that is all; of three kinds, which follow from other seeds."""
-      if training and rate:
-        size = (*tokens.shape[::-1], config.units)
-        return kept(size, rate, (seed[0], (3 * seed[1] + kind) * count + layer), rows or (0, size[1]))
-
-    y, total, states = None, 0.0, []
-    initial = None if starts is None else self.initial_state(tf.shape(tokens)[0])
-    for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):
-      x = layer.input_map(y, **how) if i else self._first_input(tf.transpose(tokens))
-      masks = [cells.Mask(draw(0, config.zoneout, i), 1.0 if training else 1 - drawn(config.zoneout)),
-               cells.Mask(draw(1, config.recurrent_dropout, i), up(config.recurrent_dropout) if training else 1.0)]
-      at = initial and recurrence.Starts(tf.transpose(starts), initial[i])
-      y, after = layer(x, start, masks, starts=at, **how)
-      states.append(after)
-      stays = draw(2, config.dropout, i)
-      if stays is not None:
-        y = tf.where(stays, y * up(config.dropout), 0.0)
-      total += y
-    matmul = native.matmul if native_kernels else self._product
-    logits = matmul(tf.reshape(total, [-1, self.config.units]), self.output_kernel) + self.output_bias
-    logits = tf.reshape(logits, tf.concat([tf.shape(total)[:-1], [self.vocab_size]], 0))
-    return tf.transpose(logits, [1, 0, 2]), tuple(states), tuple(s[-1] for s in states)
+    features, states, last = self.read(tokens, state, training=training, seed=seed, rows=rows,
+                                       native_kernels=native_kernels, differentiable=differentiable, starts=starts)
+    return self.logits(features, native_kernels), states, last
 
   def stepper(self, native_kernels=False):
     """-> advance: (tokens [B], state) -> (logits [B, V], state), for a loop that writes text.
@@ -170,39 +187,26 @@ class LanguageModel(tf.Module):
     becomes a table of V rows. Later changes of the weights do not reach `advance`. With native_kernels it belongs
     inside a jit-compiled function, for a known number of rows.
     """
-    table = self._first_map(self.embedding)
-    maps = [layer.input_map.fixed(native_kernels) for layer in self.recurrent_layers[1:]]
-    steps = [layer.fixed(native_kernels) for layer in self.recurrent_layers]
-    kernel, bias = map(tf.convert_to_tensor, (self.output_kernel, self.output_bias))
-    multiply = native.fixed_product(kernel) if native_kernels else lambda x: self._product(x, kernel)
+    config, entry = self.config, self._enter(tf.convert_to_tensor(self.embedding))
+    steps, tables, maps = [], [], []
+    for reads_entry, layer in zip(self.reads_entry, self.recurrent_layers, strict=True):
+      steps.append(layer.fixed(native_kernels))
+      tables.append([m.fixed()(entry) for m in layer.input_maps[:reads_entry]])
+      maps.append([m.fixed(native_kernels) for m in layer.input_maps[reads_entry:]])
+    matrices, bias = self._output_weights()
+    products = [native.fixed_product(m) if native_kernels else functools.partial(self._product, b=m) for m in matrices]
 
     def advance(tokens, state):
-      after = [steps[0](recurrence.Rows(table, tokens), state[0])]
-      for input_map, step, start in zip(maps, steps[1:], state[1:], strict=True):
-        after.append(step(input_map(after[-1]), start))
-      return multiply(tf.add_n(after)) + bias, tuple(after)
+      outputs, after = [], []
+      for step, entries, linear, start in zip(steps, tables, maps, state, strict=True):
+        _, others = below(config.wiring, outputs)
+        x = [recurrence.Rows(table, tokens) for table in entries]
+        x += [m(y) for m, y in zip(linear, others, strict=True)]
+        after.append(step(recurrence.added(x), start))
+        outputs.append(tf.nest.flatten(after[-1])[0])
+      logits = self._combined(outputs)
+      for product in products:
+        logits = product(logits)
+      return logits + bias, tuple(after)
 
     return advance
-
-
-def kept(size, rate, seed, rows):
-  """Which numbers stay: size (T, B, H) -> [T, B, H] bool, true with probability 1 - rate.
-
-  Those of the whole batch are drawn and these rows taken. A number takes 8 of the 32 bits of a draw. alg='philox' is
-  named because XLA on a CPU is 60 times slower with the default.
-  """
-  (steps, count, units), (first, total) = size, rows
-  draws = tf.random.stateless_uniform([steps, total, -(-units // 4)], seed, None, None, tf.int32, alg='philox')
-  draws = tf.slice(draws, [0, first, 0], [steps, count, -1])
-  numbers = tf.reshape(tf.bitcast(draws, tf.uint8), [steps, count, -1])[..., :units]
-  return numbers >= round(256 * rate)
-
-
-def drawn(rate):
-  """The share that `kept` drops, which is a multiple of 1/256."""
-  return round(256 * rate) / 256
-
-
-def up(rate):
-  """What the numbers that stay are multiplied with, so that the mean stays too."""
-  return 1 / (1 - drawn(rate))

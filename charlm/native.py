@@ -13,7 +13,7 @@ import sysconfig
 
 import tensorflow as tf
 
-from charlm.config import UserError
+from charlm.config import ModelConfig, UserError
 
 VERSION = 2  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
@@ -38,13 +38,19 @@ def register():
   return call(registry, add).decode().split(), ''
 
 
-def chosen(recurrence, compute_dtype='float32'):
-  """Whether to use the kernels: --recurrence=native asks for them, auto takes them where they are, and says if not."""
+def chosen(recurrence, config=None):
+  """Whether to use the kernels: --recurrence=native asks for them, auto takes them where they are, and says if not.
+
+  config: a ModelConfig; they have the GRU with separate layer norms, in float32.
+  """
+  has = dict(cell='gru', layer_norm=True, norm='separate', compute_dtype='float32')
+  config = config or ModelConfig()
   meant = ''  # a reason that needs no notice
   if tf.config.list_logical_devices('GPU'):
     meant = 'they are for CPUs, and there is a GPU'
-  if compute_dtype != 'float32':
-    meant = f'they compute in float32, not --compute_dtype={compute_dtype}'
+  for name, value in has.items():
+    if getattr(config, name) != value:
+      meant = f'they compute with --{name}={value}, not --{name}={getattr(config, name)}'
   problem = meant or register()[1]
   if problem and recurrence == 'native':
     raise UserError(f'--recurrence=native: expected native kernels, but {problem}')

@@ -8,19 +8,20 @@
     dU = sum of h^T da        one product for all tokens
 
 Layer norm subtracts the mean of a map over its units. That is the same as removing the mean of each row of the
-weights, so `centre` does it once a step, and tokens are divided by their root mean square only.
+weights, so `centre` does it once a step, and tokens are divided by their root mean square only. Where it stands is one
+of `NORMS`: on W e and h U each by itself (as drawn), on their sum, which then is all in the loop, or nowhere.
 
 The forward loop keeps all that its gradient needs: computing the gates again was slower (benchmarks/README.md). On a
 CPU native.py does the same faster, where its kernels are built.
 """
 import itertools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from charlm import cells, native
-
-EPSILON = 1e-5
+from charlm.cells import EPSILON
 
 
 class Starts(NamedTuple):
@@ -53,6 +54,16 @@ def layer_norm(a, gain, bias, groups):
   return tf.concat(normalise(a, groups)[0], -1) * gain + bias
 
 
+def gathered(x):
+  """Rows, or what they stand for already -> [T, B, kH]."""
+  return tf.gather(x.table, x.tokens) if isinstance(x, Rows) else x
+
+
+def added(parts):
+  """The sum of a list of Rows and [T, B, kH]; one alone stays what it is."""
+  return tf.add_n([gathered(part) for part in parts]) if len(parts) > 1 else parts[0]
+
+
 def product(a, b, dtype=None, **options):
   """tf.matmul of what a and b are when rounded to `dtype`, in the type of a."""
   if dtype in (None, a.dtype):
@@ -60,47 +71,122 @@ def product(a, b, dtype=None, **options):
   return tf.cast(tf.matmul(tf.cast(a, dtype), tf.cast(b, dtype), **options), a.dtype)
 
 
-def step(cell, x, state, U, gain, bias, factors=None, dtype=None):
-  """One token, for sampling: x [B, kH] or Rows, U [H, kH] already `centre`d, factors of the masks -> the next state."""
-  maps = sum(cell.groups)
-  factors = factors or [1.0] * cell.masks
-  if isinstance(x, Rows):
-    x = tf.gather(x.table, x.tokens)
-  return _step(cell, tf.split(x, maps, -1), state, U, tf.split(gain, maps), bias, factors, dtype)[0]
-
-
-def _by_group(cell, maps):
-  """k tensors -> a list of them for each normalised group."""
+def _group_means(maps, groups):
+  """k tensors [B, H] -> the mean [B, 1] over the units of all maps of each normalised group."""
   maps = iter(maps)
-  return [list(itertools.islice(maps, count)) for count in cell.groups]
+  members = [list(itertools.islice(maps, count)) for count in groups]
+  return [tf.add_n([tf.reduce_mean(m, -1, keepdims=True) for m in group]) / len(group) for group in members]
 
 
-def _group_mean(maps):
-  """The mean over the units of all maps [B, H] of a group: [B, 1]."""
-  return tf.add_n([tf.reduce_mean(m, -1, keepdims=True) for m in maps]) / len(maps)
+def _inverses(maps, groups):
+  """k mean-free tensors -> 1/rms [B, 1] of each group."""
+  return [tf.math.rsqrt(mean + EPSILON) for mean in _group_means([tf.square(m) for m in maps], groups)]
 
 
-def _step(cell, x, state, U, gain, bias, factors, dtype):
-  """x, gain: k tensors -> the next state, (k normalised maps, 1/rms of each group, activations)."""
-  groups = _by_group(cell, tf.split(product(tf.nest.flatten(state)[0], U, dtype), len(gain), -1))
-  inverses = [tf.math.rsqrt(_group_mean([tf.square(m) for m in maps]) + EPSILON) for maps in groups]
-  n = [m * inverse for maps, inverse in zip(groups, inverses, strict=True) for m in maps]
-  state, activations = cell.forward(x, [m * g for m, g in zip(n, gain, strict=True)], state, bias, factors)
-  return state, (n, inverses, list(activations))
+def _each(values, groups):
+  """One of each group -> one for each map."""
+  return [value for value, count in zip(values, groups, strict=True) for _ in range(count)]
 
 
-def _step_gradient(cell, dstate, state, residue, U_transposed, gain, bias, factors, dtype):
-  """The gradient of `_step`: -> of x (k tensors), h U, state, gain (k tensors) and bias (these two [B, ..])."""
-  n, inverses, activations = residue
-  a = [m * g for m, g in zip(n, gain, strict=True)]
-  dx, da, dbefore, dbias = cell.backward(dstate, activations, a, state, bias, factors)
-  dgain = [d * m for d, m in zip(da, n, strict=True)]
-  means = [_group_mean(maps) for maps in _by_group(cell, [d * g for d, g in zip(dgain, gain, strict=True)])]
-  shares = [(i, mean) for i, mean, count in zip(inverses, means, cell.groups, strict=True) for _ in range(count)]
-  dproduct = tf.concat([i * (d * g - m * mean) for (i, mean), d, g, m in zip(shares, da, gain, n, strict=True)], -1)
+def _times(maps, factors):
+  return [m * f for m, f in zip(maps, factors, strict=True)]
+
+
+class Norm(NamedTuple):
+  """Where layer norm stands in a recurrent layer: between the maps x and p = h U and what a cell takes.
+
+  All are lists of the k maps of `groups`, gains too: a list of them for each weight [kH] that the norm has.
+
+  sizes: (maps, groups, units) -> the sizes of what `forward` keeps for the gradient, a nest.
+  forward: (x, p, gains, groups) -> x and a, as a cell takes them; what is kept, tensors [B, size].
+  state_maps: (kept, gains) -> a again.
+  backward: (dx, da, kept, gains, groups) -> gradients of x, p, and gains (rows not yet summed: [B, H]).
+  """
+  sizes: Callable
+  forward: Callable
+  state_maps: Callable
+  backward: Callable
+
+
+def _separate_forward(x, p, gains, groups):
+  inverses = _inverses(p, groups)
+  n = _times(p, _each(inverses, groups))
+  return x, _times(n, gains[0]), (n, inverses)
+
+
+def _separate_backward(dx, da, kept, gains, groups):
+  n, inverses = kept
+  dgain = _times(da, n)
+  means = _each(_group_means(_times(dgain, gains[0]), groups), groups)
+  dp = [i * (d * g - m * mean)
+        for i, d, g, m, mean in zip(_each(inverses, groups), da, gains[0], n, means, strict=True)]
+  return dx, dp, [dgain]
+
+
+def _joint_forward(x, p, gains, groups):
+  """Both over the root mean square of x + p: where a cell adds x and a, that is LN(x + p; gain) + bias."""
+  gain, bias = gains
+  inverses = _inverses([m + q for m, q in zip(x, p, strict=True)], groups)
+  n_x, n_p = (_times(maps, _each(inverses, groups)) for maps in (x, p))
+  x = [m * g + b for m, g, b in zip(n_x, gain, bias, strict=True)]
+  return x, _times(n_p, gain), (n_x, n_p, inverses)
+
+
+def _joint_backward(dx, da, kept, gains, groups):
+  n_x, n_p, inverses = kept
+  dgain = [d * m + e * q for d, m, e, q in zip(dx, n_x, da, n_p, strict=True)]
+  means = _each(_group_means(_times(dgain, gains[0]), groups), groups)
+  shared = [(m + q) * mean for m, q, mean in zip(n_x, n_p, means, strict=True)]
+  dmaps = [[i * (d * g - s) for i, d, g, s in zip(_each(inverses, groups), maps, gains[0], shared, strict=True)]
+           for maps in (dx, da)]
+  return *dmaps, [dgain, list(dx)]
+
+
+NORMS = {
+  'separate': Norm(sizes=lambda maps, groups, units: ([units] * maps, [1] * groups), forward=_separate_forward,
+                   state_maps=lambda kept, gains: _times(kept[0], gains[0]), backward=_separate_backward),
+  'joint': Norm(sizes=lambda maps, groups, units: ([units] * maps, [units] * maps, [1] * groups),
+                forward=_joint_forward, state_maps=lambda kept, gains: _times(kept[1], gains[0]),
+                backward=_joint_backward),
+  'none': Norm(sizes=lambda maps, groups, units: [units] * maps, forward=lambda x, p, gains, groups: (x, p, p),
+               state_maps=lambda kept, gains: kept, backward=lambda dx, da, kept, gains, groups: (dx, da, [])),
+}
+
+
+def recurrent_weights(cell, U, norm='separate'):
+  """U [H, kH] as its products take it: centred where there is layer norm."""
+  return U if norm == 'none' else centre(U, [count * U.shape[0] for count in cell.groups])
+
+
+def _split(gain, maps):
+  """The weights of a norm, a nest of [kH] -> a list of k maps [H] for each."""
+  return [tf.split(g, maps) for g in tf.nest.flatten(gain)]
+
+
+def step(cell, x, state, U, gain, own, factors=None, *, norm='separate', dtype=None):
+  """One token, for sampling: x [B, kH] or Rows, U as from `recurrent_weights`, factors of masks -> the next state."""
+  maps, factors = sum(cell.groups), factors or [1.0] * len(cell.masks)
+  return _step(cell, NORMS[norm], tf.split(gathered(x), maps, -1), state, U, _split(gain, maps), own, factors,
+               dtype)[0]
+
+
+def _step(cell, norm, x, state, U, gains, own, factors, dtype):
+  """x: k tensors -> the next state, (what the norm keeps, activations)."""
+  p = tf.split(product(tf.nest.flatten(state)[0], U, dtype), len(x), -1)
+  x, a, kept = norm.forward(x, p, gains, cell.groups)
+  state, activations = cell.forward(x, a, state, own, factors)
+  return state, (kept, list(activations))
+
+
+def _step_gradient(cell, norm, dstate, state, residue, U_transposed, gains, own, factors, dtype):
+  """The gradient of `_step`: -> of x (k tensors), h U, state, gains and own (these two [B, ..])."""
+  kept, activations = residue
+  dx, da, dbefore, down = cell.backward(dstate, activations, norm.state_maps(kept, gains), state, own, factors)
+  dx, dp, dgains = norm.backward(dx, da, kept, gains, cell.groups)
+  dproduct = tf.concat(dp, -1)
   dh, *others = tf.nest.flatten(dbefore)
   dbefore = tf.nest.pack_sequence_as(state, [dh + product(dproduct, U_transposed, dtype), *others])
-  return list(dx), dproduct, dbefore, dgain, dbias
+  return list(dx), dproduct, dbefore, dgains, down
 
 
 def _array(steps, last, like):
@@ -137,28 +223,25 @@ def _where(starts, state, other):
   return tf.nest.map_structure(lambda s, o: tf.where(starts[..., None], s, o), state, other)
 
 
-def _forward(cell, x, state, U, gain, bias, masks, dtype, starts):
+def _forward(cell, norm, x, state, U, gains, own, masks, dtype, starts):
   """-> states after each token, and what `_step` says of each, for the gradient: nests of [T, B, ..]."""
   steps, units = tf.shape(x[0])[0], U.shape[0]
-
-  def arrays_of(count, size):
-    return [_array(steps, size, x[0]) for _ in range(count)]
-
+  sizes = norm.sizes(len(x), len(cell.groups), units), [units] * cell.saved
   arrays = (tf.nest.map_structure(lambda s: _array(steps, s.shape[-1], s), state),
-            (arrays_of(len(x), units), arrays_of(len(cell.groups), 1), arrays_of(cell.saved, units)))
+            tf.nest.map_structure(lambda size: _array(steps, size, x[0]), sizes))
   xs, factors = [_unstack(m) for m in x], _factors(masks, x[0].dtype)
 
   def body(t, state, arrays):
     if starts:
       state = _where(tf.gather(starts.where, t), starts.state, state)
-    state, residue = _step(cell, _read(xs, t), state, U, gain, bias, factors(t), dtype)
+    state, residue = _step(cell, norm, _read(xs, t), state, U, gains, own, factors(t), dtype)
     return t + 1, state, _write(arrays, t, (state, residue))
 
   return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
 
 
-def _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype, starts):
-  """-> gradients of x, start, U, gain, bias, starts.state from that of the states after each token."""
+def _backward(cell, norm, dstates, start, states, residue, U, gains, own, masks, dtype, starts):
+  """-> gradients of x, start, U, gains, own, starts.state from that of the states after each token."""
   nest = tf.nest.map_structure
   previous = nest(lambda s0, s: tf.concat([s0[None], s[:-1]], 0), start, states)
   if starts:
@@ -170,65 +253,68 @@ def _backward(cell, dstates, start, states, residue, U, gain, bias, masks, dtype
 
   def body(t, dstate, dxs, dproducts, sums, dstarts):
     dstate = nest(tf.add, dstate, _read(arrived, t))
-    dx, dproduct, dstate, dgain, dbias = _step_gradient(
-        cell, dstate, _read(before, t), _read(kept, t), U_transposed, gain, bias, factors(t), dtype)
+    dx, dproduct, dstate, dgains, down = _step_gradient(
+        cell, norm, dstate, _read(before, t), _read(kept, t), U_transposed, gains, own, factors(t), dtype)
     if starts:
       zeros, afresh = nest(tf.zeros_like, dstate), tf.gather(starts.where, t)
       dstarts = nest(tf.add, dstarts, _where(afresh, dstate, zeros))
       dstate = _where(afresh, zeros, dstate)
-    sums = nest(tf.add, sums, (dgain, dbias))
+    sums = nest(tf.add, sums, (dgains, down))
     return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), sums, dstarts
 
-  sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (list(gain), bias))
+  sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (gains, own))
   units, maps = U.shape
-  dxs = [_array(steps, units, h) for _ in gain]
+  dxs = [_array(steps, units, h) for _ in range(maps // units)]
   zeros = nest(tf.zeros_like, start)
   loop = (steps - 1, zeros, dxs, _array(steps, maps, h), sums, zeros if starts else ())
   _, dstart, dxs, dproducts, sums, dstarts = tf.while_loop(lambda t, *_: t >= 0, body, loop)
   dU = product(tf.reshape(h, [-1, units]), tf.reshape(dproducts.stack(), [-1, maps]), dtype, transpose_a=True)
-  dgain, dbias = nest(lambda s: tf.reduce_sum(s, 0), sums)
-  return tf.concat(_stack(dxs), -1), dstart, dU, tf.concat(dgain, -1), dbias, dstarts
+  return tf.concat(_stack(dxs), -1), dstart, dU, *nest(lambda s: tf.reduce_sum(s, 0), sums), dstarts
 
 
-def recurrent_layer(cell, x, state, U, gain, bias, masks=None, *, native_kernels=False, differentiable=True,
-                    dtype=None, starts=None):
-  """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain, bias and starts.state.
+def recurrent_layer(cell, x, state, U, gain, own, masks=None, *, norm='separate', native_kernels=False,
+                    differentiable=True, dtype=None, starts=None):
+  """A recurrent layer over T tokens; its gradient can be taken once, in x, state, U, gain, own and starts.state.
 
-  x [T, B, kH] or Rows: the input's normalised maps, gains and biases included. state: nest of [B, H] before the first
-  token. U [H, kH], centred here. gain [kH] of the state's maps. bias: what `cell` adds to them (GRU: beta_hc [H]).
+  x: the input's maps, [T, B, kH] or Rows. norm='separate': normalised, gains and biases included; 'joint': products
+    with `centre`d weights; 'none': biases included.
+  state: nest of [B, H] before the first token. U [H, kH], centred here.
+  gain: weights of layer norm here. 'separate': [kH], of the state's maps; 'joint': gain and bias of the sums, each
+    [kH]; 'none': ().
+  own: what the cell has beside the maps (GRU: beta_hc [H]).
   masks: one cells.Mask for each that the cell takes; by default nothing is masked.
-  native_kernels: use native.py, which has the GRU, where T and B are known and XLA compiles for a CPU.
+  native_kernels: use native.py, which has the GRU with separate norms, where T and B are known and XLA compiles for a
+    CPU.
   differentiable: whether the gradient will be taken; native kernels keep nothing for it otherwise.
   dtype: what the numbers in products are rounded to, where it is another than theirs; not with native kernels.
   starts: Starts, or None; native kernels do without them.
 
   Returns outputs [T, B, H] and the states after each token, a nest of [T, B, H]. Works with T and B unknown.
   """
-  masks = masks or [cells.Mask()] * cell.masks
-  centred = centre(U, [count * U.shape[0] for count in cell.groups])
+  masks = masks or [cells.Mask()] * len(cell.masks)
+  weights = recurrent_weights(cell, U, norm)
   if native_kernels and not starts:
-    states = native.gru(x, state, centred, gain, bias, masks, differentiable=differentiable)
+    assert cell == cells.GRU and norm == 'separate', (cell, norm)
+    states = native.gru(x, state, weights, gain, own, masks, differentiable=differentiable)
     return states, states
-  if isinstance(x, Rows):
-    x = tf.gather(x.table, x.tokens)
-
-  maps, where, given = sum(cell.groups), starts and starts.where, (state, bias, starts.state if starts else ())
+  x, maps, where = gathered(x), sum(cell.groups), starts and starts.where
+  given = state, tf.nest.flatten(gain), own, starts.state if starts else ()
 
   @tf.custom_gradient
-  def layer(x, U, gain, *flat):
-    start, bias, other = tf.nest.pack_sequence_as(given, flat)
+  def layer(x, U, *flat):
+    start, gains, own, other = tf.nest.pack_sequence_as(given, flat)
     starts = None if where is None else Starts(where, other)
-    x, gain = tf.split(x, maps, -1), tf.split(gain, maps)
-    states, residue = _forward(cell, x, start, U, gain, bias, masks, dtype, starts)
+    x, gains = tf.split(x, maps, -1), _split(gains, maps)
+    states, residue = _forward(cell, NORMS[norm], x, start, U, gains, own, masks, dtype, starts)
 
     def gradient(*dstates):
       dstates = tf.nest.pack_sequence_as(start, dstates)
-      dx, dstart, dU, dgain, dbias, dstarts = _backward(cell, dstates, start, states, residue, U, gain, bias, masks,
-                                                        dtype, starts)
-      return dx, dU, dgain, *tf.nest.flatten((dstart, dbias, dstarts))
+      dx, dstart, dU, dgains, down, dstarts = _backward(cell, NORMS[norm], dstates, start, states, residue, U, gains,
+                                                        own, masks, dtype, starts)
+      return dx, dU, *tf.nest.flatten((dstart, [tf.concat(g, -1) for g in dgains], down, dstarts))
 
     return tf.nest.flatten(states), gradient
 
-  states = layer(x, centred, gain, *tf.nest.flatten(given))
+  states = layer(x, weights, *tf.nest.flatten(given))
   states = [tf.ensure_shape(s, x.shape[:2] + s.shape[2:]) for s in states]  # stacking forgets a static T
   return states[0], tf.nest.pack_sequence_as(state, states)

@@ -220,7 +220,7 @@ class Writer:
 
   def __init__(self, model, seeds, *, recurrence='auto', **options):
     """seeds: [B] int64, each text's own. recurrence: a flag. options: temperature, top_k, top_p as in `generate`."""
-    advance = model.stepper(native.chosen(recurrence, model.config.compute_dtype))
+    advance = model.stepper(native.chosen(recurrence, model.config))
     self._rows, self._initial = len(seeds), model.initial_state(1)
 
     @tf.function(jit_compile=True, autograph=False)

@@ -13,22 +13,64 @@ def layer_norm(x, gain, bias=0.0, epsilon=1e-5):
   return gain * (x - mean) / np.sqrt(variance + epsilon) + bias
 
 
-def gru_layer(x, h, U, gain, bias, update_factor=1.0, candidate_factor=1.0):
-  """Layer-norm GRU: x [T, B, 3H], h [B, H], U [H, 3H], gain [3H], bias [H] -> states [T, B, H].
+def recurrent_maps(x, p, gain, groups, norm):
+  """The input's and the state's maps x and p [B, kH] as a cell takes them, by groups of columns.
 
-  x is the input's share, normalised, with its biases; columns are in the order (r, z, c). The factors, [T, B, H] or a
-  number, scale update gate and candidate.
+  separate: x is normalised already, p is here. joint: both by the mean and variance of their sum, so that x + p becomes
+  LN(x + p). none: as they are.
+  """
+  if norm == 'none':
+    return x, p
+  edges, results = np.cumsum(groups)[:-1], []
+  for x_g, p_g, *weights in zip(*(np.split(m, edges, -1) for m in (x, p, *np.atleast_2d(gain))), strict=True):
+    if norm == 'separate':
+      results.append((x_g, layer_norm(p_g, *weights)))
+    else:
+      scale = weights[0] / np.sqrt((x_g + p_g).var(-1, keepdims=True) + 1e-5)
+      results.append((scale * (x_g - x_g.mean(-1, keepdims=True)) + weights[1],
+                      scale * (p_g - p_g.mean(-1, keepdims=True))))
+  return (np.concatenate(m, -1) for m in zip(*results, strict=True))
+
+
+def gru_layer(x, h, U, gain, bias, update_factor=1.0, candidate_factor=1.0, norm='separate'):
+  """GRU: x [T, B, 3H], h [B, H], U [H, 3H], gain [3H], joint [2, 3H], bias [H] -> states [T, B, H].
+
+  x is the input's share; columns are in the order (r, z, c). The factors, [T, B, H] or a number, scale update gate and
+  candidate.
   """
   T, B, H = *x.shape[:2], h.shape[-1]
   states = []
   for x_t, m_z, m_c in zip(x, *(np.broadcast_to(m, (T, B, H)) for m in (update_factor, candidate_factor)), strict=True):
-    gates = sigmoid(x_t[:, :2 * H] + layer_norm(h @ U[:, :2 * H], gain[:2 * H]))
+    x_t, a = recurrent_maps(x_t, h @ U, gain, (2 * H, H), norm)
+    gates = sigmoid(x_t[:, :2 * H] + a[:, :2 * H])
     r, z = gates[:, :H], gates[:, H:]
-    c = np.tanh(x_t[:, 2 * H:] + r * layer_norm(h @ U[:, 2 * H:], gain[2 * H:], bias))
+    c = np.tanh(x_t[:, 2 * H:] + r * (a[:, 2 * H:] + bias))
     z, c = m_z * z, m_c * c
     h = (1 - z) * h + z * c
     states.append(h)
   return np.stack(states)
+
+
+def lstm_layer(x, state, U, gain, own, cell_factor=1.0, candidate_factor=1.0, output_factor=1.0, norm='separate'):
+  """LSTM: x [T, B, 4H], state (h, c), each [B, H], U [H, 4H] -> states (h, c), each [T, B, H].
+
+  Columns are in the order (i, f, g, o). own: () or gain and bias of the cell's layer norm. Of the changes of cell and
+  output, the factors' share is made.
+  """
+  h, c = state
+  factors = [np.broadcast_to(m, (len(x), *h.shape)) for m in (cell_factor, candidate_factor, output_factor)]
+  states = []
+  for x_t, m_c, m_g, m_h in zip(x, *factors, strict=True):
+    x_t, a = recurrent_maps(x_t, h @ U, gain, (U.shape[1],), norm)
+    i, f, g, o = np.split(x_t + a, 4, -1)
+    full = sigmoid(f) * c + sigmoid(i) * m_g * np.tanh(g)
+    output = sigmoid(o) * np.tanh(layer_norm(full, *own) if len(own) else full)
+    h, c = (1 - m_h) * h + m_h * output, (1 - m_c) * c + m_c * full
+    states.append((h, c))
+  return tuple(np.stack(s) for s in zip(*states, strict=True))
+
+
+LAYERS = {'gru': gru_layer, 'lstm': lstm_layer}
 
 
 def gradient(function, arguments, delta=1e-5):
@@ -47,26 +89,51 @@ def gradient(function, arguments, delta=1e-5):
   return result
 
 
-def language_model(weights, tokens, states):
-  """The language model: tokens [B, T], states a list of [B, H] -> logits [B, T, V], states after each token.
+def read_below(wiring, x, outputs):
+  """What the next layer reads: a list, each with a map of its own."""
+  if not outputs:
+    return [x]
+  half = outputs[0].shape[-1] // 2
+  return {'plain': [outputs[-1]], 'residual': [sum(outputs)], 'dense': [x, *outputs],
+          'dual_path': [x, sum(h[..., :half] for h in outputs), *(h[..., half:] for h in outputs)]}[wiring]
 
-  weights: embedding [V, E]; input, a list of maps; layers, a list of {map, U, gain, bias}; kernel [H, V], bias [V]. A
-  map is {W [n, sum(groups)], groups, gain, bias}.
+
+def language_model(weights, tokens, states, *, cell='gru', norm='separate', wiring='plain', combine='sum',
+                   factor=lambda flag, layer=0: 1.0):
+  """The language model: tokens [B, T], a state per layer -> logits [B, T, V], features, states after each token.
+
+  weights: embedding [V, E]; input, a list of maps; layers, a list of {maps, U, gain, own}; kernels, a list of matrices;
+  bias [V]. A map is {W [n, sum(groups)], groups, gain, bias}. factor: (flag, layer) -> what is multiplied with there.
   """
-  def linear(x, m):
-    edges = np.cumsum(m['groups'])[:-1]
-    parts = zip(*(np.split(a, edges, -1) for a in (x @ m['W'], m['gain'], m['bias'])), strict=True)
-    return np.concatenate([layer_norm(*part) for part in parts], -1)
+  def linear(x, m, norm):
+    y = x @ m['W']
+    if norm == 'separate':
+      edges = np.cumsum(m['groups'])[:-1]
+      y = np.concatenate([layer_norm(part, gain) for part, gain in zip(
+          np.split(y, edges, -1), np.split(m['gain'], edges), strict=True)], -1)
+    return y if norm == 'joint' else y + m['bias']
 
-  y = weights['embedding'][tokens.T]
+  x = (weights['embedding'] * factor('embedding_dropout'))[tokens.T]
   for m in weights['input']:
-    y = np.tanh(linear(y, m))
-  total, after = 0.0, []
-  for layer, state in zip(weights['layers'], states, strict=True):
-    y = gru_layer(linear(y, layer['map']), state, layer['U'], layer['gain'], layer['bias'])
-    total = total + y
-    after.append(y)
-  return (total @ weights['kernel'] + weights['bias']).transpose(1, 0, 2), after
+    x = np.tanh(linear(x, m, 'none' if norm == 'none' else 'separate'))
+  x, outputs, upward, after = x * factor('input_dropout'), [], [], []
+  masks = {'gru': ('zoneout', 'recurrent_dropout'), 'lstm': ('zoneout', 'recurrent_dropout', 'zoneout_output')}[cell]
+  for i, (layer, state) in enumerate(zip(weights['layers'], states, strict=True)):
+    read = zip(read_below(wiring, x, upward), layer['maps'], strict=True)
+    maps = sum(linear(y, m, norm) for y, m in read)
+    U = layer['U'] * factor('weight_drop', i)
+    after.append(LAYERS[cell](maps, state, U, layer['gain'], layer['own'], *(factor(m, i) for m in masks), norm=norm))
+    h = after[-1][0] if cell == 'lstm' else after[-1]
+    outputs.append(h * factor('dropout', i))
+    upward.append(outputs[-1] * factor('layer_dropout', i))
+  if wiring == 'residual':
+    outputs = list(np.cumsum(outputs, 0))
+  features = {'sum': sum(outputs), 'last': outputs[-1], 'concat': np.concatenate(outputs, -1)}[combine]
+  features = features * factor('output_dropout')
+  logits = features
+  for kernel in weights['kernels']:
+    logits = logits @ kernel
+  return (logits + weights['bias']).transpose(1, 0, 2), features, after
 
 
 def nats(logits, targets):

@@ -18,8 +18,8 @@ from source_tree import (
 
 COMMANDS = {'charlm.train', 'charlm.evaluate', 'charlm.sample', 'charlm.export_model'}
 # Each may import those before it in this row, and nothing of data_pipeline.
-NETWORK = ['charlm.config', 'charlm.cells', 'charlm.native', 'charlm.recurrence', 'charlm.model', 'charlm.losses',
-           'charlm.learner']
+NETWORK = ['charlm.config', 'charlm.cells', 'charlm.native', 'charlm.recurrence', 'charlm.masks', 'charlm.layers',
+           'charlm.model', 'charlm.losses', 'charlm.learner']
 
 
 def read_targets(text):

@@ -66,6 +66,17 @@ def test_generate_writes_what_the_model_writes(served):
     np.testing.assert_allclose(answer['log_prob'][i], log_probs[np.arange(20), tokens[0]].sum(), rtol=1e-4)
 
 
+def test_any_cell_and_wiring_is_served(tmp_path):
+  tokenizer = tokenizers.train_tokenizer('char', [TEXT.encode()], vocab_size=300)
+  chosen = config.ModelConfig(embedding_size=8, input_units=16, units=16, layers=3, cell='lstm', norm='joint',
+                              wiring='dual_path', combine='concat', tie_embeddings=True, zoneout=0.5)
+  model = LanguageModel(chosen, tokenizer.vocab_size, seed=1)
+  signatures = tf.saved_model.load(str(export.export(model, tokenizer, tmp_path, facts={}))).signatures
+  ids = sampling.encode_prompt(tokenizer, b'a cat')
+  tokens, _ = (writer := sampling.Writer(model, sampling.row_seeds(3, 1))).write(20, writer.read(ids))
+  assert ask(signatures, ['a cat'], 20, seed=3)['text_bytes'][0] == tokenizer.decode(tokens[0])
+
+
 def test_a_row_depends_on_its_own_inputs_alone(served):
   options = {'max_new_tokens': [0, 70, 1, 20], 'temperature': [1.0, 0.0, 0.5, 2.0], 'top_k': [0, 0, 3, 0],
              'top_p': [1.0, 1.0, 0.5, 1.0], 'seed': [1, 2, 2**40, -1]}

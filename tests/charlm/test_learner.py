@@ -14,6 +14,17 @@ STARTS = np.array([0, 3, 4, 40, 199, 200, 201, 999, 1500, 2990])  # of documents
 SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
 
 
+RECIPES = [  # of everything that the model can be made of and drop
+  dict(overlap=5, dropout=0.3, recurrent_dropout=0.2, zoneout=0.1),
+  dict(overlap=5, cell='lstm', cell_norm=True, norm='joint', wiring='dual_path', combine='concat',
+       tie_embeddings=True, initial_state='noise', reset_probability=0.25, input_dropout=0.2, layer_dropout=0.2,
+       output_dropout=0.2, embedding_dropout=0.1, weight_drop=0.2, zoneout=0.3, zoneout_output=0.1,
+       activation_penalty=0.5, temporal_penalty=0.5),
+  dict(layer_norm=False, wiring='dense', combine='last', initial_state='zeros', dropout=0.2, recurrent_dropout=0.2,
+       dropout_per='sequence', reset_probability=0.5),
+]
+
+
 def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, recurrence='auto', **model):
   strategy = learner.make_strategy(strategy)
   with strategy.scope():
@@ -42,27 +53,29 @@ SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_
 
 
 @pytest.mark.parametrize('options', [
-  {'overlap': 5, 'dropout': 0.3, 'recurrent_dropout': 0.2, 'zoneout': 0.1}, {'initial_state': 'zeros'},
-  {'overlap': 19, 'zoneout': 0.1, 'starts': STARTS},
-  {'train': {**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'}}], ids=str)
+  *RECIPES, dict(overlap=19, zoneout=0.1, starts=STARTS), dict(cell='lstm', initial_state='noise', starts=STARTS),
+  dict(train={**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'})], ids=str)
 def test_two_replicas_learn_the_same_as_one(options):
-  starts, overlap = options.pop('starts', None), options.get('overlap', 0)
-  learners = [make(s, **options) for s in ('default', 'mirrored')]
+  starts, overlap = options.get('starts'), options.get('overlap', 0)
+  learners = [make(s, **{k: v for k, v in options.items() if k != 'starts'}) for s in ('default', 'mirrored')]
   (weights, carry, history), other = (train(one, 20, overlap=overlap, starts=starts) for one in learners)
   assert learners[1].replicas == 2
   averages, norms = ([[v.numpy() for v in getattr(one, name).variables] for one in learners]
                      for name in ('judged', 'clip'))
   for one, two in (weights, other[0]), averages, norms:
     for a, b in zip(one, two, strict=True):
-      np.testing.assert_allclose(a, b, atol=1e-5)
+      np.testing.assert_allclose(a, b, atol=1e-4)  # Adam makes as much of the rounding of small gradients
   for a, b in zip(carry, other[1], strict=True):
-    np.testing.assert_allclose(a, b, atol=1e-4)
+    np.testing.assert_allclose(a, b, atol=1e-3)
   for a, b in zip(history, other[2], strict=True):
     assert a == pytest.approx(b, rel=1e-4)
 
 
-def test_native_kernels_learn_the_same_as_xla():
-  masks = dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1)
+@pytest.mark.parametrize('masks', [
+  dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1),
+  dict(wiring='dual_path', tie_embeddings=True, input_dropout=0.2, recurrent_dropout=0.2, weight_drop=0.2,
+       dropout_per='sequence')], ids=str)
+def test_native_kernels_learn_the_same_as_xla(masks):
   (weights, carry, _), other = (train(make(recurrence=r, **masks), 20) for r in ('auto', 'xla'))
   assert make().native_kernels != bool(native.register()[1])
   for a, b in zip(weights + list(carry), other[0] + list(other[1]), strict=True):
@@ -80,24 +93,46 @@ def test_bfloat16_agrees_within_a_hundredth():
     assert a['gradient_norm'] == pytest.approx(b['gradient_norm'], rel=0.05)
 
 
+@pytest.mark.parametrize('cell', ['gru', 'lstm'])
 @pytest.mark.parametrize('overlap', [0, 6, 19])
-def test_the_carry_is_the_state_after_the_stride(overlap):
-  one, stride = make(overlap=overlap, train={'optimizer': 'sgd'}), 20 - overlap
+def test_the_carry_is_the_state_after_the_stride(overlap, cell):
+  one, stride = make(overlap=overlap, train={'optimizer': 'sgd'}, cell=cell), 20 - overlap
   batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=stride)))
   before = one.model.initial_state(4)
   _, _, expected = one.model(batch.tokens[:, :stride], before)
   carry, _ = one.step(batch, one.initial_carry(), 0.0)
-  for a, b in zip(carry, expected, strict=True):
+  for a, b in zip(*map(tf.nest.flatten, (carry, expected)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
 
-def test_one_step_of_gradient_descent_by_hand():
+@pytest.mark.parametrize('options', [{}, {'reset_probability': 1.0}, {'initial_state': 'noise'}], ids=str)
+def test_where_rows_start_in_training(options):
+  """At another state where text goes on, unless all rows are to forget it; at noise where text begins."""
+  one = make(train={'optimizer': 'sgd', 'learning_rate': 1e-9}, longest=2, **options)
+  rows = streams.training_rows(len(TEXT), 4)
+  first, later = (next(iter(streams.training_stream(TEXT, rows, length=2, stride=2, offset=n))) for n in (0, 2))
+  low, high = (one.distribute_carry([np.full((4, SMALL['units']), v, 'float32')] * 2) for v in (-0.5, 0.5))
+
+  def agree(batch):
+    ends = [one.gather_carry(one.step(batch, carry, 0.0)[0]) for carry in (low, high)]
+    return all(np.abs(a - b).max() < 1e-5 for a, b in zip(*ends, strict=True))
+
+  assert agree(later) == ('reset_probability' in options)
+  assert agree(first) == ('initial_state' not in options)  # the noise of two steps is not the same
+
+
+@pytest.mark.parametrize('penalties', [{}, {'activation_penalty': 0.5, 'temporal_penalty': 3.0, 'cell': 'lstm'}])
+def test_one_step_of_gradient_descent_by_hand(penalties):
   """Loss: sum over time over the longest chunk, mean over rows; clipped by the norm before it."""
-  one = make(longest=50, train={'optimizer': 'sgd', 'clip_norm': 0.05, 'schedule': 'constant', 'seed': 1})
+  one = make(longest=50, train={'optimizer': 'sgd', 'clip_norm': 0.05, 'schedule': 'constant', 'seed': 1}, **penalties)
   batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=20)))
   with tf.GradientTape() as tape:
-    logits, _, _ = one.model(batch.tokens[:, :-1], one.model.initial_state(4))
-    loss = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:])) / 4 / 50
+    features, states, _ = one.model.read(batch.tokens[:, :-1], one.model.initial_state(4))
+    loss = nats = tf.reduce_sum(losses.nats(one.model.logits(features), batch.tokens[:, 1:]))
+    if penalties:
+      h, units = states[-1][0], SMALL['units']
+      loss += 0.5 * tf.reduce_sum(features**2) / units + 3.0 * tf.reduce_sum((h[1:] - h[:-1])**2) / units
+    loss /= 4 * 50
   gradients = tape.gradient(loss, one.model.trainable_variables)
   norm = np.sqrt(sum(float(tf.reduce_sum(g * g)) for g in map(tf.convert_to_tensor, gradients)))
   assert norm > 0.05
@@ -105,6 +140,7 @@ def test_one_step_of_gradient_descent_by_hand():
   expected = [v.numpy() - rate * 0.05 / norm * tf.convert_to_tensor(g).numpy()
               for v, g in zip(one.model.trainable_variables, gradients, strict=True)]
   _, metrics = one.step(batch, one.initial_carry(), 0.0)
+  assert float(metrics['nats']) == pytest.approx(float(nats), rel=1e-5)
   assert float(metrics['gradient_norm']) == pytest.approx(norm, rel=1e-4)
   assert float(metrics['learning_rate']) == pytest.approx(rate)
   for v, e in zip(one.model.trainable_variables, expected, strict=True):
@@ -208,8 +244,9 @@ def evaluate(one, batch_size, length, starts=None):
   return result['nats'] / result['tokens']
 
 
-def test_evaluation_depends_neither_on_rows_nor_on_chunks():
-  one = make()
+@pytest.mark.parametrize('options', [{}, {'cell': 'lstm', 'initial_state': 'noise', 'reset_probability': 0.5}], ids=str)
+def test_evaluation_depends_neither_on_rows_nor_on_chunks(options):
+  one = make(**options)
   train(one, 30)
   logits, _, _ = one.model(TEXT[None, :-1].astype(np.int32), one.model.initial_state(1))
   unbroken = float(tf.reduce_mean(losses.nats(logits, TEXT[None, 1:].astype(np.int32))))

@@ -1,5 +1,6 @@
 """The native kernels, in each instruction set of this machine, against the slow twins and against XLA."""
 import concurrent.futures
+import functools
 import os
 import shutil
 import sys
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 import references
 from charlm import cells, native, recurrence
-from charlm.config import UserError
+from charlm.config import ModelConfig, UserError
 
 SETS, PROBLEM = native.register()
 needs_kernels = pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
@@ -67,9 +68,9 @@ def test_layer_agrees_with_the_slow_twin(T, B, H, masked, instruction_set):
 @needs_kernels
 def test_layer_without_gradient_gives_the_same_states(instruction_set):
   *given, _ = (tf.constant(a, tf.float32) for a in arguments(4, 5, 9))
-  run = tf.function(recurrence.recurrent_layer, jit_compile=True)
-  kept, _ = run(cells.GRU, *given, native_kernels=True)
-  lost, _ = run(cells.GRU, *given, native_kernels=True, differentiable=False)
+  run = tf.function(functools.partial(recurrence.recurrent_layer, cells.GRU), jit_compile=True)
+  kept, _ = run(*given, native_kernels=True)
+  lost, _ = run(*given, native_kernels=True, differentiable=False)
   np.testing.assert_array_equal(kept, lost)
 
 
@@ -234,6 +235,7 @@ def test_choice(monkeypatch, capsys):
   with pytest.raises(UserError, match='--recurrence=native: expected native kernels, but they are not built'):
     native.chosen('native')
   monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
-  assert not native.chosen('auto', 'bfloat16')
+  bfloat16 = ModelConfig(compute_dtype='bfloat16')
+  assert not native.chosen('auto', bfloat16)
   with pytest.raises(UserError, match=r'--recurrence=native: expected .* not --compute_dtype=bfloat16'):
-    native.chosen('native', 'bfloat16')
+    native.chosen('native', bfloat16)

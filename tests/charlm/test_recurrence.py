@@ -7,26 +7,45 @@ import references
 from charlm import cells, recurrence
 
 SIZES = [(1, 1, 4), (1, 3, 2), (5, 2, 3), (4, 1, 5)]  # T, B, H
+KINDS = [(cell, norm, own) for cell, owns in (('gru', [1]), ('lstm', [0, 2])) for own in owns
+         for norm in recurrence.NORMS]
+
+
+def given_to(cell='gru', norm='separate', own=1, *, T, B, H, dtype=np.float64):
+  """x, state, U, gain, own of a layer, as nests, and a gradient of its outputs."""
+  random = np.random.default_rng(100 * T + 10 * B + H)
+  maps = sum(cells.CELLS[cell].groups)
+
+  def draw(*shape):
+    return random.normal(size=shape).astype(dtype)
+
+  state = draw(B, H) if cell == 'gru' else (draw(B, H), draw(B, H))
+  gain = {'separate': lambda: draw(maps * H), 'joint': lambda: (draw(maps * H), draw(maps * H)), 'none': tuple}[norm]()
+  weights = draw(H) if cell == 'gru' else tuple(draw(H) for _ in range(own))
+  return (draw(T, B, maps * H), state, draw(H, maps * H), gain, weights), draw(T, B, H)
 
 
 def arguments(T, B, H, dtype=np.float64):
-  """x, state, U, gain, bias and a gradient of the outputs."""
-  random = np.random.default_rng(100 * T + 10 * B + H)
-  shapes = (T, B, 3 * H), (B, H), (H, 3 * H), (3 * H,), (H,), (T, B, H)
-  return [random.normal(size=shape).astype(dtype) for shape in shapes]
+  """Those of the layer-norm GRU in one list."""
+  given, dy = given_to(T=T, B=B, H=H, dtype=dtype)
+  return [*given, dy]
 
 
 def layer(x, state, U, gain, bias):
   return recurrence.recurrent_layer(cells.GRU, x, state, U, gain, bias)
 
 
-def outputs_and_gradients(x, state, U, gain, bias, dy):
-  variables = [x, state, U, gain, bias]
+def outputs_and_gradients(x, state, U, gain, bias, dy, *, cell='gru', norm='separate', masks=None):
+  """-> outputs, states, and the gradients of x, state, U, gain, bias; flat. A joint norm's x is centred first."""
+  given, cell = (x, state, U, gain, bias), cells.CELLS[cell]
   with tf.GradientTape() as tape:
-    tape.watch(variables)
-    outputs, states = layer(*variables)
-    loss = tf.reduce_sum(outputs * dy)
-  return [outputs, states, *tape.gradient(loss, variables)]
+    tape.watch(given)
+    if norm == 'joint':
+      x = recurrence.centre(x, [count * U.shape[0] for count in cell.groups])
+    outputs, states = recurrence.recurrent_layer(cell, x, *given[1:], masks, norm=norm)
+    # The loss looks at all of the state, at all tokens.
+    loss = tf.add_n([tf.reduce_sum(tf.sin(s) * dy) for s in tf.nest.flatten(states)])
+  return [outputs, *tf.nest.flatten(states), *tape.gradient(loss, tf.nest.flatten(given))]
 
 
 COMPILED = tf.function(outputs_and_gradients, jit_compile=True, reduce_retracing=False)
@@ -36,46 +55,56 @@ def unknown(*shapes, dtype=tf.float64):
   return [tf.TensorSpec(shape, dtype) for shape in shapes]
 
 
-def graph_of_unknown_sizes(H):
-  signature = unknown((None, None, 3 * H), (None, H), (H, 3 * H), (3 * H,), (H,), (None, None, H))
-  return tf.function(outputs_and_gradients, input_signature=signature)
+def graph_of_unknown_sizes(given, dy, **options):
+  specs = tf.nest.map_structure(lambda a: tf.TensorSpec(a.shape, a.dtype), given)
+  x, state, *weights = specs
+  rows = tf.nest.map_structure(lambda s: tf.TensorSpec([None, *s.shape[1:]], s.dtype), state)
+  free = [tf.TensorSpec([None, None, s.shape[-1]], s.dtype) for s in (x, dy)]
+  return tf.function(lambda *g: outputs_and_gradients(*g, **options),
+                     input_signature=[free[0], rows, *weights, free[1]])
+
+
+def assert_agrees_with_the_slow_twin(run, given, dy, cell, norm, factors=()):
+  outputs, *results = run(*tf.nest.map_structure(tf.constant, given), tf.constant(dy))
+
+  def slow(*flat):
+    return tf.nest.flatten(references.LAYERS[cell](*tf.nest.pack_sequence_as(given, flat), *factors, norm=norm))
+
+  flat = tf.nest.flatten(given)
+  wanted = slow(*flat)
+  np.testing.assert_array_equal(outputs, results[0])
+  for got, want in zip(results[:len(wanted)], wanted, strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-10)
+  slopes = references.gradient(lambda *flat: sum((np.sin(s) * dy).sum() for s in slow(*flat)), flat)
+  for gradient, slope in zip(results[len(wanted):], slopes, strict=True):
+    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize('T, B, H', SIZES)
 @pytest.mark.parametrize('how', ['eager', 'compiled', 'sizes unknown'])
 def test_values_and_gradients_agree_with_the_slow_twin(how, T, B, H):
-  *inputs, dy = arguments(T, B, H)
-  run = {'eager': outputs_and_gradients, 'compiled': COMPILED, 'sizes unknown': graph_of_unknown_sizes(H)}[how]
-  outputs, states, *gradients = run(*map(tf.constant, (*inputs, dy)))
-  np.testing.assert_allclose(outputs, references.gru_layer(*inputs), rtol=1e-9, atol=1e-10)
-  np.testing.assert_array_equal(outputs, states)
-  slopes = references.gradient(lambda *given: (references.gru_layer(*given) * dy).sum(), inputs)
-  for gradient, slope in zip(gradients, slopes, strict=True):
-    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
+  given, dy = given_to(T=T, B=B, H=H)
+  run = {'eager': outputs_and_gradients, 'compiled': COMPILED, 'sizes unknown': graph_of_unknown_sizes(given, dy)}[how]
+  assert_agrees_with_the_slow_twin(run, given, dy, 'gru', 'separate')
 
 
-def test_masks_agree_with_the_slow_twin():
-  """Zoneout is a mask on the update gate, recurrent dropout one on the candidate."""
-  *inputs, dy = arguments(4, 2, 3)
-  kept = np.random.default_rng(0).random((2, 4, 2, 3)) < 0.6
-  scales = 1.0, 1 / 0.6
+@pytest.mark.parametrize('cell, norm, own', KINDS)
+@pytest.mark.parametrize('masked', [False, True])
+def test_each_cell_and_norm_agrees_with_the_slow_twin(cell, norm, own, masked):
+  """Masks: zoneout and recurrent dropout, as cells.py has them."""
+  given, dy = given_to(cell, norm, own, T=4, B=2, H=3)
+  kept = np.random.default_rng(0).random((len(cells.CELLS[cell].masks), 4, 2, 3)) < 0.6
+  scales = (1.0, 1 / 0.6, 1.0)[:len(kept)]
+  masks = [cells.Mask(tf.constant(k), scale) for k, scale in zip(kept, scales, strict=True)] if masked else None
+  run = tf.function(lambda *g: outputs_and_gradients(*g, cell=cell, norm=norm, masks=masks), jit_compile=True)
+  factors = [k * scale for k, scale in zip(kept, scales, strict=True)] if masked else ()
+  assert_agrees_with_the_slow_twin(run, given, dy, cell, norm, factors)
 
-  @tf.function(jit_compile=True)
-  def run(*given):
-    masks = [cells.Mask(tf.constant(k), scale) for k, scale in zip(kept, scales, strict=True)]
-    with tf.GradientTape() as tape:
-      tape.watch(given)
-      outputs, _ = recurrence.recurrent_layer(cells.GRU, *given, masks)
-      loss = tf.reduce_sum(outputs * dy)
-    return [outputs, *tape.gradient(loss, given)]
 
-  def slow(*given):
-    return references.gru_layer(*given, *(k * scale for k, scale in zip(kept, scales, strict=True)))
-
-  outputs, *gradients = run(*map(tf.constant, inputs))
-  np.testing.assert_allclose(outputs, slow(*inputs), rtol=1e-9, atol=1e-10)
-  for gradient, slope in zip(gradients, references.gradient(lambda *g: (slow(*g) * dy).sum(), inputs), strict=True):
-    np.testing.assert_allclose(gradient, slope, rtol=1e-5, atol=1e-7)
+def test_sizes_may_be_unknown_for_an_lstm():
+  given, dy = given_to('lstm', 'joint', 2, T=4, B=2, H=3)
+  run = graph_of_unknown_sizes(given, dy, cell='lstm', norm='joint')
+  assert_agrees_with_the_slow_twin(run, given, dy, 'lstm', 'joint')
 
 
 @pytest.mark.parametrize('T, B, H', SIZES)
@@ -143,13 +172,16 @@ def test_chunks_with_state_carried_agree_with_one_pass():
   np.testing.assert_allclose(second, whole[3:], rtol=1e-12)
 
 
-def test_step_agrees_with_the_layer():
-  x, state, U, gain, bias, _ = map(tf.constant, arguments(4, 2, 3))
-  outputs, _ = layer(x, state, U, gain, bias)
-  centred = recurrence.centre(U, [6, 3])
+@pytest.mark.parametrize('cell, norm, own', KINDS)
+def test_step_agrees_with_the_layer(cell, norm, own):
+  (x, state, *weights), _ = tf.nest.map_structure(tf.constant, given_to(cell, norm, own, T=4, B=2, H=3))
+  cell = cells.CELLS[cell]
+  _, states = recurrence.recurrent_layer(cell, x, state, *weights, norm=norm)
+  U = recurrence.recurrent_weights(cell, weights[0], norm)
   for t in range(4):
-    state = recurrence.step(cells.GRU, x[t], state, centred, gain, bias)
-    np.testing.assert_allclose(state, outputs[t], rtol=1e-12)
+    state = recurrence.step(cell, x[t], state, U, *weights[1:], norm=norm)
+    for got, want in zip(*map(tf.nest.flatten, (state, states)), strict=True):
+      np.testing.assert_allclose(got, want[t], rtol=1e-9, atol=1e-12)
 
 
 def test_step_takes_factors():

@@ -22,6 +22,10 @@ TEXT = 'It was the best of times, it was the worst of times. ' * 60
 SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16', '--steps=40',
          '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1', '--zoneout=0.1',
          '--chunk_overlap=3']
+LSTM = ['--cell=lstm', '--wiring=dense', '--combine=last', '--norm=joint', '--tie_embeddings',
+        '--initial_state=noise', '--reset_probability=0.2', '--input_dropout=0.1', '--recurrent_dropout=0.1',
+        '--dropout_per=sequence', '--embedding_dropout=0.1', '--weight_drop=0.1', '--zoneout_output=0.1',
+        '--activation_penalty=1', '--temporal_penalty=1']
 CURRICULUM = ['--chunk_length=100', '--chunk_curriculum=8,16']
 PLATEAU = [  # steps so large that the loss rises
     '--schedule=plateau', '--plateau_patience=1', '--optimizer=sgd', '--learning_rate=20', '--warmup_steps=0',
@@ -170,18 +174,18 @@ def test_other_commands_use_the_average(corpus, tmp_path, capsys):
     assert (one != other).any()
 
 
-def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path):
-  """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18, on an average."""
+@pytest.mark.parametrize('recipe', [[*CURRICULUM, *PLATEAU], [*CURRICULUM, *LSTM]], ids=['plateau', 'lstm'])
+def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path, recipe):
+  """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18."""
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
-  others = [*CURRICULUM, *PLATEAU]
-  train.run(flags(corpus, whole, *others))
-  process = start(corpus, parts, *others)
+  train.run(flags(corpus, whole, *recipe))
+  process = start(corpus, parts, *recipe)
   while process.poll() is None and not (parts / 'checkpoints' / 'step-00000018.npz').exists():
     time.sleep(0.002)
   process.kill()
   process.communicate()
   assert process.returncode == -signal.SIGKILL and last(parts)[1]['step'] < 40
-  train.run(flags(corpus, parts, *others))
+  train.run(flags(corpus, parts, *recipe))
   assert_same_run(whole, parts)
 
 
