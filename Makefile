@@ -35,7 +35,7 @@ demo: $(INSTALLED)  ## train for two minutes on the Python language reference, w
 
 test: $(INSTALLED)  ## lint, and every test
 	$(BIN)/ruff check .
-	$(BIN)/python -m pytest -q -n 2
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 clean:  ## remove .venv, the demo and what was built
 	rm -rf .venv demo build dist *.egg-info charlm/_kernels*.so .pytest_cache .ruff_cache

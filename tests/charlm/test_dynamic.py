@@ -37,14 +37,14 @@ def segment(weights, batch, state):
     return {'W': weights[f'{name}_kernel'], 'groups': groups, 'gain': weights[f'{name}_gain'],
             'bias': weights[f'{name}_bias']}
 
-  H = len(weights['recurrent_0_initial'])
-  layer = {'map': linear('recurrent_0_input', [2 * H, H]), 'U': weights['recurrent_0_kernel'],
-           'gain': weights['recurrent_0_gain'], 'bias': weights['recurrent_0_bias']}
+  H = len(weights['recurrent_0_initial_0'])
+  layer = {'maps': [linear('recurrent_0_input_0', [2 * H, H])], 'U': weights['recurrent_0_kernel'],
+           'gain': weights['recurrent_0_gain_0'], 'own': weights['recurrent_0_cell_0']}
   slow = {'embedding': weights['embedding'], 'input': [linear('input_0', [len(weights['input_0_bias'])])],
-          'layers': [layer], 'kernel': weights['output_kernel'], 'bias': weights['output_bias']}
+          'layers': [layer], 'kernels': [weights['output_kernel']], 'bias': weights['output_bias']}
   tokens, reset, weight = (np.asarray(x) for x in batch[:3])
-  state = np.where(reset[:, None], weights['recurrent_0_initial'], state)
-  logits, (after,) = references.language_model(slow, tokens[:, :-1], [state])
+  state = np.where(reset[:, None], weights['recurrent_0_initial_0'], state)
+  logits, _, (after,) = references.language_model(slow, tokens[:, :-1], [state])
   nats = (references.nats(logits, tokens[:, 1:]) * weight).sum()
   return nats / weight.size, nats, weight.sum(), after[-1]
 

@@ -19,9 +19,7 @@ RECIPES = [  # of everything that the model can be made of and drop
   dict(overlap=5, cell='lstm', cell_norm=True, norm='joint', wiring='dual_path', combine='concat',
        tie_embeddings=True, initial_state='noise', reset_probability=0.25, input_dropout=0.2, layer_dropout=0.2,
        output_dropout=0.2, embedding_dropout=0.1, weight_drop=0.2, zoneout=0.3, zoneout_output=0.1,
-       activation_penalty=0.5, temporal_penalty=0.5),
-  dict(layer_norm=False, wiring='dense', combine='last', initial_state='zeros', dropout=0.2, recurrent_dropout=0.2,
-       dropout_per='sequence', reset_probability=0.5),
+       activation_penalty=0.5, temporal_penalty=0.5, dropout_per='sequence'),
 ]
 
 
@@ -53,8 +51,9 @@ SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_
 
 
 @pytest.mark.parametrize('options', [
-  *RECIPES, dict(overlap=19, zoneout=0.1, starts=STARTS), dict(cell='lstm', initial_state='noise', starts=STARTS),
-  dict(train={**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'})], ids=str)
+  *RECIPES, dict(overlap=19, layer_norm=False, initial_state='noise', starts=STARTS,
+                 train={**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'})],
+  ids=['gru', 'lstm', 'documents'])
 def test_two_replicas_learn_the_same_as_one(options):
   starts, overlap = options.get('starts'), options.get('overlap', 0)
   learners = [make(s, **{k: v for k, v in options.items() if k != 'starts'}) for s in ('default', 'mirrored')]
@@ -93,8 +92,7 @@ def test_bfloat16_agrees_within_a_hundredth():
     assert a['gradient_norm'] == pytest.approx(b['gradient_norm'], rel=0.05)
 
 
-@pytest.mark.parametrize('cell', ['gru', 'lstm'])
-@pytest.mark.parametrize('overlap', [0, 6, 19])
+@pytest.mark.parametrize('overlap, cell', [(0, 'gru'), (6, 'lstm'), (19, 'gru')])
 def test_the_carry_is_the_state_after_the_stride(overlap, cell):
   one, stride = make(overlap=overlap, train={'optimizer': 'sgd'}, cell=cell), 20 - overlap
   batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=stride)))
@@ -244,13 +242,13 @@ def evaluate(one, batch_size, length, starts=None):
   return result['nats'] / result['tokens']
 
 
-@pytest.mark.parametrize('options', [{}, {'cell': 'lstm', 'initial_state': 'noise', 'reset_probability': 0.5}], ids=str)
+@pytest.mark.parametrize('options', [{}, {'cell': 'lstm', 'layers': 1, 'initial_state': 'noise'}], ids=str)
 def test_evaluation_depends_neither_on_rows_nor_on_chunks(options):
   one = make(**options)
   train(one, 30)
   logits, _, _ = one.model(TEXT[None, :-1].astype(np.int32), one.model.initial_state(1))
   unbroken = float(tf.reduce_mean(losses.nats(logits, TEXT[None, 1:].astype(np.int32))))
-  for length in (1, 7, 200):
+  for length in (1, 200):
     assert evaluate(one, 1, length) == pytest.approx(unbroken, abs=1e-5)
   assert evaluate(one, 32, 64) == pytest.approx(unbroken, abs=1e-3)
 
