@@ -16,10 +16,9 @@ SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
 
 RECIPES = [  # of everything that the model can be made of and drop
   dict(overlap=5, dropout=0.3, recurrent_dropout=0.2, zoneout=0.1),
-  dict(overlap=5, cell='lstm', cell_norm=True, norm='joint', wiring='dual_path', combine='concat',
-       tie_embeddings=True, initial_state='noise', reset_probability=0.25, input_dropout=0.2, layer_dropout=0.2,
-       output_dropout=0.2, embedding_dropout=0.1, weight_drop=0.2, zoneout=0.3, zoneout_output=0.1,
-       activation_penalty=0.5, temporal_penalty=0.5, dropout_per='sequence'),
+  dict(overlap=5, layers=1, cell='lstm', cell_norm=True, norm='joint', tie_embeddings=True, initial_state='noise',
+       reset_probability=0.25, input_dropout=0.2, output_dropout=0.2, embedding_dropout=0.1, weight_drop=0.2,
+       zoneout=0.3, zoneout_output=0.1, activation_penalty=0.5, temporal_penalty=0.5, dropout_per='sequence'),
 ]
 
 

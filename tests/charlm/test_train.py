@@ -19,14 +19,14 @@ from charlm.workdir import choose_config, open_model, save_config, summary
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
-SMALL = ['--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16', '--steps=40',
-         '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1', '--zoneout=0.1',
-         '--chunk_overlap=3']
-LSTM = ['--cell=lstm', '--wiring=dense', '--combine=last', '--norm=joint', '--tie_embeddings',
-        '--initial_state=noise', '--reset_probability=0.2', '--input_dropout=0.1', '--recurrent_dropout=0.1',
+SMALL = ['--layers=1', '--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16',
+         '--steps=40', '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1',
+         '--zoneout=0.1', '--chunk_overlap=3']
+LSTM = ['--cell=lstm', '--norm=joint', '--tie_embeddings', '--initial_state=noise',
+        '--reset_probability=0.2', '--input_dropout=0.1', '--recurrent_dropout=0.1',
         '--dropout_per=sequence', '--embedding_dropout=0.1', '--weight_drop=0.1', '--zoneout_output=0.1',
         '--activation_penalty=1', '--temporal_penalty=1']
-CURRICULUM = ['--chunk_length=100', '--chunk_curriculum=8,16']
+CURRICULUM = ['--layers=2', '--chunk_length=100', '--chunk_curriculum=8,16']
 PLATEAU = [  # steps so large that the loss rises
     '--schedule=plateau', '--plateau_patience=1', '--optimizer=sgd', '--learning_rate=20', '--warmup_steps=0',
     '--average=validation', '--average_patience=1', '--clip_percentile=50', '--weight_decay=0.001', '--eval_every=4']
