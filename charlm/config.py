@@ -64,8 +64,12 @@ class Checked:
                         f"{default if default != '' else 'empty'}")
 
 
+def share(text):
+  """A field for a share that chance takes of something, drawn in steps of 1/256; 0 takes nothing."""
+  return field(0.0, text, minimum=0.0, maximum=255 / 256)
+
+
 DROPOUTS = 'dropout', 'input_dropout', 'layer_dropout', 'output_dropout', 'recurrent_dropout'
-MOST_DROPPED = 255 / 256  # shares of units are drawn in steps of 1/256
 
 
 def parse_lengths(text):
@@ -205,36 +209,30 @@ class ModelConfig(Checked):
                              'Lower it where the text has ties over hundreds of tokens.')
   forget_bias: float = field(1.0, 'First bias of the forget gate of an LSTM; above 0 the cell is kept by default. '
                              'Raise it where the text has ties over hundreds of tokens.')
-  dropout: float = field(0.0, 'Share of the outputs of each recurrent layer that is dropped on the way up, to the next '
-                         'layer and to the logits, in training. The first to use when the validation loss rises while '
-                         'the training loss falls.', minimum=0.0, maximum=MOST_DROPPED)
-  input_dropout: float = field(0.0, 'Share dropped of what the recurrent layers read of a token, in training. Beside '
-                               '--dropout, where it alone does not keep the validation loss from rising.', minimum=0.0,
-                               maximum=MOST_DROPPED)
-  layer_dropout: float = field(0.0, 'Share of the outputs of each recurrent layer that is dropped for the layers '
-                               'above, but not for the logits. For a rate between layers of its own, instead of '
-                               '--dropout or on top of it.', minimum=0.0, maximum=MOST_DROPPED)
-  output_dropout: float = field(0.0, 'Share dropped of what the logits read, all layers together. For a rate of its '
-                                'own before the logits, instead of --dropout or on top of it.', minimum=0.0,
-                                maximum=MOST_DROPPED)
-  embedding_dropout: float = field(0.0, 'Share of the vocabulary that is dropped from the input for a whole chunk. For '
-                                   'large vocabularies and little text; characters are too few to do without.',
-                                   minimum=0.0, maximum=MOST_DROPPED)
-  recurrent_dropout: float = field(0.0, 'Share of the candidate states of each recurrent layer that is dropped in '
-                                   'training. As --dropout, for what the model remembers; both together are usual.',
-                                   minimum=0.0, maximum=MOST_DROPPED)
+  dropout: float = share('Share of the outputs of each recurrent layer that is dropped on the way up, to the next '
+                         'layer and to the logits, in training. The first to use when the validation loss rises '
+                         'while the training loss falls.')
+  input_dropout: float = share('Share dropped of what the recurrent layers read of a token, in training. Beside '
+                               '--dropout, where it alone does not keep the validation loss from rising.')
+  layer_dropout: float = share('Share of the outputs of each recurrent layer that is dropped for the layers above, '
+                               'but not for the logits. For a rate between layers of its own, instead of --dropout '
+                               'or on top of it.')
+  output_dropout: float = share('Share dropped of what the logits read, all layers together. For a rate of its own '
+                                'before the logits, instead of --dropout or on top of it.')
+  embedding_dropout: float = share('Share of the vocabulary that is dropped from the input for a whole chunk. For '
+                                   'large vocabularies and little text; characters are too few to do without.')
+  recurrent_dropout: float = share('Share of the candidate states of each recurrent layer that is dropped in '
+                                   'training. As --dropout, for what the model remembers; both together are usual.')
   dropout_per: str = field('step', 'Whether --dropout, input, layer, output and recurrent dropout draw anew for each '
                            'token or hold one mask for the whole chunk (sequence), a stronger noise: use it with lower '
                            'rates where per step does not help enough.', choices=['step', 'sequence'])
-  zoneout: float = field(0.0, 'Share of the units of each recurrent layer (LSTM: of its cells) that keep their old '
-                         'value for a token in training. As --recurrent_dropout, and gradients reach further back. For '
-                         'an LSTM 0.5 is usual with characters.', minimum=0.0, maximum=MOST_DROPPED)
-  zoneout_output: float = field(0.0, 'Share of the outputs of an LSTM that keep their old value for a token in '
-                                'training. Beside --zoneout; 0.05 is usual with characters.', minimum=0.0,
-                                maximum=MOST_DROPPED)
-  weight_drop: float = field(0.0, 'Share of the recurrent weights that is dropped, anew for each chunk, in training. '
-                             'Instead of --recurrent_dropout, for large layers on little text; 0.5 is usual.',
-                             minimum=0.0, maximum=MOST_DROPPED)
+  zoneout: float = share('Share of the units of each recurrent layer (LSTM: of its cells) that keep their old value '
+                         'for a token in training. As --recurrent_dropout, and gradients reach further back. For an '
+                         'LSTM 0.5 is usual with characters.')
+  zoneout_output: float = share('Share of the outputs of an LSTM that keep their old value for a token in training. '
+                                'Beside --zoneout; 0.05 is usual with characters.')
+  weight_drop: float = share('Share of the recurrent weights that is dropped, anew for each chunk, in training. '
+                             'Instead of --recurrent_dropout, for large layers on little text; 0.5 is usual.')
   activation_penalty: float = field(0.0, 'Weight in the training loss of the mean square of what the logits read. '
                                     'Keeps it small, as for models that overfit in spite of dropout; 1 or 2 is usual.',
                                     minimum=0.0)

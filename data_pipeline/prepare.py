@@ -198,7 +198,8 @@ def cut(blocks, starts):
         yield block[used:start - place]
       yield b''
       used, start = start - place, next(starts)
-    yield block[used:]
+    if used < len(block):
+      yield block[used:]
     place += len(block)
 
 
