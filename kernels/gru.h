@@ -20,10 +20,10 @@ static void gru_gates(const Gru& g, long t, long first, long last, const float* 
     const float *x = g.x + (g.tokens ? g.tokens[at] : at) * 3 * units, *h = before + row * units;
     float *after = g.states + at * units, *saved = g.saved ? g.saved + at * 6 * units : nullptr;
     Vec squares = {}, candidate_squares = {};
-    for_vectors(2 * units, [&](long j, long n) { const Vec v = load(a + j, n); squares += v * v; });
-    for_vectors(units, [&](long j, long n) { const Vec v = load(a + 2 * units + j, n); candidate_squares += v * v; });
+    for_vectors(2 * units, EACH { const Vec v = load(a + j, n); squares += v * v; });
+    for_vectors(units, EACH { const Vec v = load(a + 2 * units + j, n); candidate_squares += v * v; });
     const float gates = inverse_rms(squares, 2 * units), candidate = inverse_rms(candidate_squares, units);
-    for_vectors(units, [&](long j, long n) {
+    for_vectors(units, EACH {
       const Vec n_r = load(a + j, n) * gates, n_z = load(a + units + j, n) * gates;
       const Vec n_c = load(a + 2 * units + j, n) * candidate;
       const Vec r = sigmoid(load(x + j, n) + n_r * load(g.gain + j, n));
@@ -87,7 +87,7 @@ static void gru_backward(const Gru& g, const float* packed, long first, long las
       float *d = dh + row * stride, *dp = dproduct + row * 3 * units;
       float* dx = dx_or_table + (g.tokens ? g.tokens[at] : at) * 3 * units;
       Vec gates_sum = {}, candidate_sum = {};
-      for_vectors(units, [&](long j, long n) {
+      for_vectors(units, EACH {
         const Vec n_r = load(saved + j, n), n_z = load(saved + units + j, n), n_c = load(saved + 2 * units + j, n);
         const Vec r = load(saved + 3 * units + j, n), z = load(saved + 4 * units + j, n);
         const Vec c = load(saved + 5 * units + j, n), dh_j = load(d + j, n) + load(arrived + j, n);
@@ -114,10 +114,10 @@ static void gru_backward(const Gru& g, const float* packed, long first, long las
       });
       const float gates_mean = sum(gates_sum) / (2 * units), candidate_mean = sum(candidate_sum) / units;
       const float gates = g.inverses[2 * at], candidate = g.inverses[2 * at + 1];
-      for_vectors(2 * units, [&](long j, long n) {
+      for_vectors(2 * units, EACH {
         store(dp + j, gates * (load(dp + j, n) - gates_mean * load(saved + j, n)), n);
       });
-      for_vectors(units, [&](long j, long n) {
+      for_vectors(units, EACH {
         const long k = 2 * units + j;
         store(dp + k, candidate * (load(dp + k, n) - candidate_mean * load(saved + k, n)), n);
       });

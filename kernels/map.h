@@ -10,9 +10,9 @@ static void normalise(const Groups& groups, long rows, const float* gain, const 
     for (long i = 0, first = 0; i < groups.count; first += groups.sizes[i++]) {
       const long size = groups.sizes[i];
       Vec squares = {};
-      for_vectors(size, [&](long j, long n) { const Vec v = load(y + first + j, n); squares += v * v; });
+      for_vectors(size, EACH { const Vec v = load(y + first + j, n); squares += v * v; });
       const float inverse = inverse_rms(squares, size);
-      for_vectors(size, [&](long j, long n) {
+      for_vectors(size, EACH {
         const Vec v = load(y + first + j, n) * inverse;
         if (normal) store(normal + first + j, v, n);
         store(y + first + j, v * load(gain + first + j, n) + load(bias + first + j, n), n);
@@ -28,7 +28,7 @@ static void normalise_gradient(const Groups& groups, long rows, const float* dy,
     for (long i = 0, first = 0; i < groups.count; first += groups.sizes[i++]) {
       const long size = groups.sizes[i];
       Vec total = {};
-      for_vectors(size, [&](long j, long n) {
+      for_vectors(size, EACH {
         const long k = first + j;
         const Vec d = load(dy + k, n), v = load(normal + k, n), slope = d * v;
         store(dgain + k, load(dgain + k, n) + slope, n);
@@ -36,7 +36,7 @@ static void normalise_gradient(const Groups& groups, long rows, const float* dy,
         total += slope * load(gain + k, n);
       });
       const float mean = sum(total) / size, inverse = inverses[row * groups.count + i];
-      for_vectors(size, [&](long j, long n) {
+      for_vectors(size, EACH {
         const long k = first + j;
         store(da + k, inverse * (load(dy + k, n) * load(gain + k, n) - mean * load(normal + k, n)), n);
       });
