@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import alternation
-from charlm import config, evaluation, learner, model, sampling
+from charlm import config, evaluation, learner, model, native, sampling
 from charlm.sample import SHOW_EVERY
 from data_pipeline import corpus, prepare, streams
 
@@ -110,5 +110,6 @@ def product(size):
 
 
 if __name__ == '__main__':
+  native.leave_threads('auto', config.ModelConfig())
   alternation.serve({'train': train, 'first_step': first_step, 'pipeline': pipeline, 'evaluate': evaluate,
                      'sample': sample, 'tokenize': tokenize, 'product': product})

@@ -119,7 +119,7 @@ class LanguageModel(tf.Module):
     if draws.drops('input_dropout'):
       entry = draws.drop('input_dropout', entry if few else tf.gather(entry, tokens))
       return lambda linear: linear(entry, **how)
-    return lambda linear: linear(entry) if few else recurrence.Rows(linear(entry), tokens)
+    return lambda linear: linear(entry, **how) if few else recurrence.Rows(linear(entry, **how), tokens)
 
   def read(self, tokens, state, *, training=False, seed=None, rows=None, native_kernels=False, differentiable=None,
            starts=None):

@@ -22,8 +22,10 @@ def main(given):
   folder = run_config.workdir
   config = workdir.choose_config(folder, given)
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm import loop, sampling
+    from charlm import loop, native, sampling
     from data_pipeline import prepare, streams
+  if not config.data.document_reset:
+    native.leave_threads(run_config.recurrence, config.model)
   begun, tokenizer, weights = workdir.begun(folder), None, None
   if begun:
     tokenizer = workdir.load_tokenizer(folder)
