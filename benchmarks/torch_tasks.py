@@ -1,8 +1,9 @@
 """What charlm is measured beside: the same work with PyTorch's recurrent layers. Served to run.py; see alternation.py.
 
     GRU, LSTM           PyTorch's own layers, fused, with no layer norm
-    LayerNormGRU        charlm's equations (charlm/cells.py) in a Python loop over tokens, as PyTorch has no such layer
-    TunedLayerNormGRU   the same by one who knows the traps: the input's maps for all tokens at once, and `unbind`
+    LayerNormGRU        charlm's equations (charlm/cells.py) in a Python loop over tokens, as PyTorch has no such layer:
+                        the input's maps for all tokens at once, read by index
+    TunedLayerNormGRU   the same by one who knows the trap in that: read by `unbind`
 """
 import functools
 
@@ -25,10 +26,11 @@ class LayerNormLayer(nn.Module):
     return self.norms[2 * which](gates), self.norms[2 * which + 1](candidate)
 
   def _inputs(self, x):
-    """The input's part of each token. The gradient of x[t] is as large as x, T times; that of unbind is not."""
+    """The input's part of each token. The gradient of gates[t] is as large as gates, T times; that of unbind is not."""
+    gates, candidates = self._map(0, x)
     if self.tuned:
-      return zip(*(part.unbind() for part in self._map(0, x)), strict=True)
-    return (self._map(0, x[t]) for t in range(len(x)))
+      return zip(gates.unbind(), candidates.unbind(), strict=True)
+    return ((gates[t], candidates[t]) for t in range(len(x)))
 
   def forward(self, x, h):
     outputs = []
