@@ -2,7 +2,9 @@
 import concurrent.futures
 import functools
 import os
+import pathlib
 import shutil
+import subprocess
 import sys
 
 import numpy as np
@@ -13,6 +15,7 @@ import references
 from charlm import cells, native, recurrence
 from charlm.config import ModelConfig, UserError
 
+ROOT = pathlib.Path(__file__).parents[2]
 SETS, PROBLEM = native.register()
 needs_kernels = pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
 SIZES = [(1, 1, 2), (3, 1, 5), (4, 2, 16), (5, 3, 7), (3, 9, 33), (2, 17, 24)]  # T, B, H
@@ -239,3 +242,22 @@ def test_choice(monkeypatch, capsys):
   assert not native.chosen('auto', bfloat16)
   with pytest.raises(UserError, match=r'--recurrence=native: expected .* not --compute_dtype=bfloat16'):
     native.chosen('native', bfloat16)
+
+
+@needs_kernels
+@pytest.mark.parametrize('recurrence,told,left', [('auto', '', 1), ('auto', '3', 0), ('xla', '', 0)])
+def test_xla_is_left_one_thread_beside_the_kernels(recurrence, told, left):
+  """In a process of its own: the number of threads is settled when TensorFlow begins to compute."""
+  program = f"""if True:
+    import tensorflow as tf
+    from charlm import native
+    from charlm.config import ModelConfig
+    native.leave_threads({recurrence!r}, ModelConfig())
+    print(tf.config.threading.get_intra_op_parallelism_threads())
+    tf.zeros([])
+    native.leave_threads({recurrence!r}, ModelConfig())  # too late, and no error
+    print(native.threads())"""
+  result = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, 'TF_NUM_INTRAOP_THREADS': told})
+  first, threads = result.stdout.split()
+  assert (int(first), int(threads)) == (left, int(told or len(os.sched_getaffinity(0)))), result

@@ -118,6 +118,12 @@ def test_starts_while_evaluating(batch_size, length, warm_up):
   assert counted.max() == 1
 
 
+def test_no_tuner_holds_up_the_end_of_a_stream():
+  for make, more in (streams.training_stream, {'stride': 5}), (streams.evaluation_stream, {}):
+    rows = streams.training_rows(N, 2)
+    assert make(TEXT, rows, length=5, **more).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'uint32'])
 def test_a_file_is_mapped(tmp_path, dtype):
   path = tmp_path / 'tokens'
