@@ -21,7 +21,7 @@ GIVEN = {'corpus', 'data_dir', 'text_feature', 'cache_dir', 'steps', 'max_minute
 FLAGS = [f'--steps={STEPS}', f'--save_every={SAVE_EVERY}', '--report_every=4', '--eval_every=2', '--sample_every=0']
 # What limits and choices do not tell: sizes that compile and train in no time, and what acts within so few steps.
 VALUES = {
-    'valid_fraction': [0.0, 0.2], 'test_fraction': [0.1], 'vocab_size': [300], 'batch_size': [2, 6],
+    'valid_fraction': [0.0], 'test_fraction': [0.1], 'vocab_size': [300], 'batch_size': [2, 6],
     'chunk_length': [5, 9], 'chunk_overlap': [1, 3], 'chunk_curriculum': ['4,9', '5,7'],
     'document_separator': ['. ', r'\n'], 'embedding_size': [3, 8], 'input_layers': [0, 2], 'input_units': [3, 8],
     'layers': [1], 'units': [3, 8], 'optimizer': sorted(optimizer.optimizers()), 'learning_rate': [0.01, 0.001],
@@ -135,7 +135,7 @@ def resumes_bit_for_bit(flags, corpus, folder, monkeypatch):
 
 
 def test_killed_with_any_options_it_ends_in_the_same_bits(corpus, tmp_path, monkeypatch):
-  undrawn, defaults, chosen = set(FIELDS), Config().flat(), combinations(seed=0)
+  undrawn, defaults, chosen = set(FIELDS), Config().flat(), combinations(seed=15)
   for i, flags in enumerate(chosen):
     (tmp_path / str(i)).mkdir()
     if 'init_from' in flags:
