@@ -1,6 +1,8 @@
 """Options in combination: a run that is killed and started again ends in the bits of one that was not.
 
-The combinations are drawn from the fields of the dataclasses, so that a new option takes part as it comes.
+The combinations are drawn from the fields of the dataclasses, so that a new option takes part as it comes. What a kill
+leaves is what is in the workdir at that moment; a copy of it then saves a third run, whose compilation takes longest.
+test_train.py kills processes.
 """
 import dataclasses
 import random
@@ -125,6 +127,7 @@ def killed_copy(monkeypatch, workdir, copy):
 def resumes_bit_for_bit(flags, corpus, folder, monkeypatch):
   """Trains with these flags unbroken, killed and resumed; fails where they differ. -> the workdir."""
   arguments = ['charlm-train', f'--corpus={corpus}', *FLAGS, *(f'--{k}={v}' for k, v in small(flags).items())]
+  print(*arguments)  # for whoever reads a failure
   with monkeypatch.context() as patch:
     killed_copy(patch, folder / 'whole', folder / 'killed')
     train.run([*arguments, f'--workdir={folder / "whole"}'])
