@@ -1,6 +1,6 @@
 """What each option is worth: one baseline, and each option off or on in turn, with the same budget, over several seeds.
 
-    python -m benchmarks.ablation --corpus=TEXT [--steps=1500] [--seeds=3] [--only="lstm;zoneout"] [--out=ablation]
+    python -m benchmarks.ablation --corpus=TEXT [--steps=1000] [--seeds=3] [--only="lstm;zoneout"] [--out=ablation]
 
 trains BASELINE and every variant of it (VARIANTS) on a text of at least 1 MB. The budget is in tokens that a step
 trains on: where chunks are longer or shorter there are fewer or more steps. All variants run with one seed before any
@@ -196,6 +196,7 @@ def table(rows, one):
 
 def plot(rows, one, path):
   """Draws the differences, their standard deviations over seeds, and what chance alone would do."""
+  from matplotlib import ticker
   from matplotlib.figure import Figure
   rows = [row for row in reversed(rows) if row.get('differences') and row['name'] != 'baseline']
   figure = Figure(figsize=(9, 1.5 + 0.2 * len(rows)), layout='constrained')
@@ -208,8 +209,13 @@ def plot(rows, one, path):
                 xerr=[statistics.stdev(row['differences']) if len(row['differences']) > 1 else 0 for row in rows])
   axes.axvline(0, color='gray', linewidth=0.8)
   names = [row['name'] + (f' (beside {row["against"]})' if row['against'] != 'baseline' else '') for row in rows]
-  axes.set_yticks(places, names, fontsize=8)
-  axes.set_xscale('symlog', linthresh=5 * one if one else 0.05)  # a few are far off
+  axes.set_yticks(places, names)
+  axes.set_xscale('symlog', linthresh=0.05)  # a few are far off
+  marks = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+  axes.xaxis.set_major_locator(ticker.FixedLocator([0, *marks, *(-x for x in marks)]))
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+  axes.xaxis.set_major_formatter('{x:+g}')
+  axes.tick_params(labelsize=8)
   axes.set(xlabel='difference in valid nats per token, less is better; gray: chance', ylim=(-0.6, len(rows) - 0.4))
   axes.grid(axis='x', alpha=0.3)
   figure.savefig(path, dpi=120)
@@ -218,7 +224,7 @@ def plot(rows, one, path):
 def main():
   parser = argparse.ArgumentParser()
   parser.add_argument('--corpus', required=True)
-  parser.add_argument('--steps', type=int, default=1500)
+  parser.add_argument('--steps', type=int, default=1000)
   parser.add_argument('--seeds', type=int, default=3)
   parser.add_argument('--only', help='names of variants, separated by semicolons', default='')
   parser.add_argument('--out', default='ablation')
