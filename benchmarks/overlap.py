@@ -18,23 +18,12 @@ import argparse
 import json
 import pathlib
 import statistics
-import subprocess
 import sys
 import tempfile
 
-from charlm import record
+from benchmarks.training import spread, train
 
 BUDGETS = {'epochs': '--epochs', 'steps': '--steps', 'minutes': '--max_minutes'}
-
-
-def train(workdir, arguments):
-  """-> the lines of metrics.jsonl of one run."""
-  command = [sys.executable, '-m', 'charlm.train', f'--workdir={workdir}', '--sample_every=0', '--save_every=0',
-             *arguments]
-  result = subprocess.run(command, capture_output=True, text=True)
-  if result.returncode:
-    sys.exit(f'{" ".join(command)}\n{result.stderr}')
-  return record.read_metrics(pathlib.Path(workdir, 'metrics.jsonl'))
 
 
 def table(runs):
@@ -53,11 +42,6 @@ def table(runs):
                    f'{means[2]:.2f} | {means[3]:,.0f} | {spread([run["valid"] for run in same])} | '
                    f'{spread([run["valid"] - plain[run["seed"]] for run in same])} |')
   return '\n'.join(lines)
-
-
-def spread(values):
-  """Mean and standard deviation, in words."""
-  return f'{statistics.mean(values):.4f}' + (f' ± {statistics.stdev(values):.4f}' if len(values) > 1 else '')
 
 
 def main():

@@ -16,6 +16,7 @@ import tensorflow as tf
 from charlm import checkpoint, evaluate, loop, train
 from charlm.config import Config, DataConfig, EvaluateConfig, RunError, TrainConfig, UserError
 from charlm.workdir import choose_config, open_model, save_config, summary
+from runs import assert_same_run, last, metrics
 
 ROOT = pathlib.Path(__file__).parents[2]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
@@ -57,24 +58,6 @@ def finished(corpus, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('finished') / 'run'
   train.run(flags(corpus, workdir))
   return workdir
-
-
-def last(workdir):
-  return checkpoint.read(checkpoint.saved(workdir)[0])
-
-
-def metrics(workdir):
-  timing = {'seconds', 'tokens_per_second'}
-  return [{k: v for k, v in json.loads(line).items() if k not in timing}
-          for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
-
-
-def assert_same_run(one, other):
-  for a, b in [(last(one), last(other)), tuple(checkpoint.read(checkpoint.best_path(w)) for w in (one, other))]:
-    assert a[0].keys() == b[0].keys()
-    for name in a[0]:
-      np.testing.assert_array_equal(a[0][name], b[0][name], err_msg=name)
-  assert metrics(one) == metrics(other)
 
 
 def test_a_workdir_holds_everything(finished, capsys):

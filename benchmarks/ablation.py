@@ -1,0 +1,264 @@
+"""What each option is worth: one baseline, and each option off or on in turn, with the same budget, over several seeds.
+
+    python -m benchmarks.ablation --corpus=TEXT [--steps=1000] [--seeds=3] [--only="lstm;zoneout"] [--out=ablation]
+
+trains BASELINE and every variant of it (VARIANTS) on a text of at least 1 MB. The budget is in tokens that a step
+trains on: where chunks are longer or shorter there are fewer or more steps. All variants run with one seed before any
+runs with the next, and each run is a line of OUT/runs.jsonl when it is done: the same command goes on where it was
+stopped, and what is there makes a table. OUT/table.md has the table and OUT/plot.png the differences; both are written
+anew after each run.
+
+A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
+the median, over all variants, of the standard deviation over seeds. A mean of n differences is by chance alone beyond
+2·sqrt(2/n) spreads in 1 of 20 comparisons.
+"""
+import argparse
+import json
+import math
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from benchmarks.training import spread, train
+from charlm import checkpoint, record
+from charlm.config import RunError, parse_lengths
+
+BASELINE = dict(tokenizer='char', batch_size=16, chunk_length=64, embedding_size=64, input_units=128, units=128,
+                layers=2, learning_rate=0.005)
+# name: flags, or flags and the variant that they are added to. The rates of other optimizers are those that are usual
+# for them beside Adam's.
+VARIANTS = {
+    'baseline': {},
+    # normalisation and first biases
+    'no layer norm': dict(layer_norm=False),
+    'joint layer norm': dict(norm='joint'),
+    'reset bias 0': dict(reset_bias=0.0),
+    'update bias 0': dict(update_bias=0.0),
+    'update bias -2': dict(update_bias=-2.0),
+    # cell
+    'lstm': dict(cell='lstm'),
+    'lstm, cell norm': (dict(cell_norm=True), 'lstm'),
+    'lstm, forget bias 0': (dict(forget_bias=0.0), 'lstm'),
+    'lstm, zoneout': (dict(zoneout=0.1, zoneout_output=0.05), 'lstm'),
+    # layers, and what reads what
+    'no input layer': dict(input_layers=0, input_units=256),
+    'two input layers': dict(input_layers=2),
+    'one layer': dict(layers=1),
+    'three layers': dict(layers=3),
+    'last layer only': dict(combine='last'),
+    'layers side by side': dict(combine='concat'),
+    'three layers, residual': (dict(wiring='residual'), 'three layers'),
+    'three layers, dense': (dict(wiring='dense'), 'three layers'),
+    'three layers, dual path': (dict(wiring='dual_path'), 'three layers'),
+    'three layers, last only': (dict(combine='last'), 'three layers'),
+    'tied embeddings': dict(tie_embeddings=True),
+    # state
+    'initial state zeros': dict(initial_state='zeros'),
+    'initial state noise': dict(initial_state='noise'),
+    'state reset in 1% of chunks': dict(reset_probability=0.01),
+    'state not carried': dict(reset_probability=1.0),
+    # noise
+    'dropout': dict(dropout=0.1),
+    'dropout, one mask a chunk': (dict(dropout_per='sequence'), 'dropout'),
+    'input dropout': dict(input_dropout=0.1),
+    'layer dropout': dict(layer_dropout=0.1),
+    'output dropout': dict(output_dropout=0.1),
+    'embedding dropout': dict(embedding_dropout=0.05),
+    'recurrent dropout': dict(recurrent_dropout=0.1),
+    'zoneout': dict(zoneout=0.1),
+    'weight drop': dict(weight_drop=0.2),
+    # penalties
+    'activation penalty': dict(activation_penalty=1.0),
+    'temporal penalty': dict(temporal_penalty=1.0),
+    'weight decay': dict(weight_decay=0.01),
+    # optimizer
+    'adamw': dict(optimizer='adamw'),
+    'nadam': dict(optimizer='nadam'),
+    'rmsprop': dict(optimizer='rmsprop', learning_rate=0.002),
+    'lion': dict(optimizer='lion', learning_rate=0.0007),
+    'sgd': dict(optimizer='sgd', learning_rate=1.0),
+    'a third of the learning rate': dict(learning_rate=0.0017),
+    'three times the learning rate': dict(learning_rate=0.015),
+    'no warm-up': dict(warmup_steps=0),
+    'no clipping': dict(clip_norm=0.0),
+    'clip to the median norm': dict(clip_percentile=50.0),
+    # schedule and averages
+    'linear schedule': dict(schedule='linear'),
+    'constant rate': dict(schedule='constant'),
+    'final rate a fifth': dict(final_fraction=0.2),
+    'plateau schedule': dict(schedule='plateau', plateau_patience=1),
+    'moving average': dict(average='ema', ema_decay=0.99),
+    'constant rate, moving average': (dict(average='ema', ema_decay=0.99), 'constant rate'),
+    'constant rate, triggered average': (dict(average='validation', average_patience=1), 'constant rate'),
+    # chunks
+    'chunks of 16': dict(chunk_length=16),
+    'chunks of 32': dict(chunk_length=32),
+    'chunks of 128': dict(chunk_length=128),
+    'overlap by half': dict(chunk_overlap=32),
+    'chunks of 32, 64, 96 in turn': dict(chunk_curriculum='32,64,96'),
+    'bfloat16 products': dict(compute_dtype='bfloat16'),
+}
+EVALUATIONS = 6  # in a run, for what waits for them and to pick the best
+
+
+def against(name):
+  """The variant that this one is compared with."""
+  return VARIANTS[name][1] if isinstance(VARIANTS[name], tuple) else 'baseline'
+
+
+def options(name):
+  """{flag: value} of a variant, what it is added to included."""
+  if name == 'baseline':
+    return dict(BASELINE)
+  own = VARIANTS[name][0] if isinstance(VARIANTS[name], tuple) else VARIANTS[name]
+  chosen = options(against(name)) | own
+  if 'chunk_curriculum' in chosen:
+    del chosen['chunk_length']
+  if 'input_layers' in own and not own['input_layers']:
+    del chosen['input_units']
+  return chosen
+
+
+def arguments(name, corpus, steps, seed):
+  """The flags of a run with as many tokens as the baseline has in `steps` steps."""
+  chosen = options(name)
+  lengths = parse_lengths(chosen.get('chunk_curriculum', '')) or (chosen['chunk_length'],)
+  steps = round(steps * BASELINE['chunk_length'] / statistics.mean(lengths))
+  return [f'--corpus={corpus}', f'--steps={steps}', f'--eval_every={-(-steps // EVALUATIONS)}', f'--seed={seed}',
+          *(f'--{flag}={value}' for flag, value in chosen.items())]
+
+
+def measure(flags):
+  """Trains with these flags -> figures of the run, or what it failed of."""
+  with tempfile.TemporaryDirectory() as workdir:
+    try:
+      lines = train(workdir, flags)
+    except RunError as error:
+      return {'failed': str(error).splitlines()[-1]}
+    weights, _ = checkpoint.read(checkpoint.best_path(workdir))
+  valid = [line['valid_nats_per_token'] for line in lines if 'valid_nats_per_token' in line]
+  return {'valid': min(valid), 'last': valid[-1], 'seconds': lines[-1]['seconds'],
+          'speed': statistics.median(line['tokens_per_second'] for line in lines if 'tokens_per_second' in line),
+          'parameters': sum(a.size for name, a in weights.items() if name.startswith('model/'))}
+
+
+def summarise(runs):
+  """Runs -> (rows, one spread in nats or None where no variant has two seeds).
+
+  A row: name, against, valid (by seed), differences (of the seeds that both have), speed, parameters; or name, failed.
+  """
+  valid = {name: {run['seed']: run['valid'] for run in runs if run['variant'] == name and 'valid' in run}
+           for name in VARIANTS}
+  deviations = [statistics.stdev(v.values()) for v in valid.values() if len(v) > 1]
+  rows = []
+  for name in VARIANTS:
+    same = [run for run in runs if run['variant'] == name]
+    done = [run for run in same if 'valid' in run]
+    other = valid[against(name)]
+    if done:
+      rows.append({'name': name, 'against': against(name), 'valid': list(valid[name].values()),
+                   'differences': [v - other[seed] for seed, v in valid[name].items() if seed in other],
+                   'speed': statistics.median(run['speed'] for run in done), 'parameters': done[0]['parameters'],
+                   'failures': len(same) - len(done)})
+    elif same:
+      rows.append({'name': name, 'failed': same[-1]['failed']})
+  return rows, statistics.median(deviations) if deviations else None
+
+
+def chance(row):
+  """Spreads that a mean difference of as many seeds goes beyond by chance alone in 1 of 20 comparisons."""
+  return 2 * math.sqrt(2 / len(row['differences']))
+
+
+def table(rows, one):
+  """Rows and one spread in nats -> Markdown."""
+  lines = ['| variant | valid nats per token | beside | difference | in spreads | verdict | tokens/s | parameters |',
+           '| --- ' * 8 + '|']
+  for row in rows:
+    if 'failed' in row:
+      lines.append(f'| {row["name"]} | failed: {row["failed"].replace("|", "/")} |' + '  |' * 6)
+      continue
+    difference, spreads, verdict = '', '', ''
+    if row['name'] != 'baseline' and row['differences']:
+      mean = statistics.mean(row['differences'])
+      difference = f'{mean:+.4f}'
+      if one:
+        spreads = f'{mean / one:+.1f}'
+        verdict = 'none seen' if abs(mean / one) <= chance(row) else 'better' if mean < 0 else 'worse'
+    failures = f' ({row["failures"]} failed)' if row['failures'] else ''
+    beside = '' if row['name'] == 'baseline' else row['against']
+    lines.append(f'| {row["name"]} | {spread(row["valid"])}{failures} | {beside} | {difference} | {spreads} | '
+                 f'{verdict} | {row["speed"]:,.0f} | {row["parameters"]:,} |')
+  return '\n'.join([*lines, '', f'One spread is {one:.4f} nats.' if one else 'One seed: no spread yet.', ''])
+
+
+def plot(rows, one, path):
+  """Draws the differences, their standard deviations over seeds, and what chance alone would do."""
+  from matplotlib import ticker
+  from matplotlib.figure import Figure
+  rows = [row for row in reversed(rows) if row.get('differences') and row['name'] != 'baseline']
+  figure = Figure(figsize=(9, 1.5 + 0.2 * len(rows)), layout='constrained')
+  axes = figure.subplots()
+  places = range(len(rows))
+  if one:
+    for place, row in zip(places, rows, strict=True):
+      axes.barh(place, 2 * chance(row) * one, left=-chance(row) * one, height=0.8, color='lightgray')
+  axes.errorbar([statistics.mean(row['differences']) for row in rows], places, fmt='o', markersize=4, capsize=2,
+                xerr=[statistics.stdev(row['differences']) if len(row['differences']) > 1 else 0 for row in rows])
+  axes.axvline(0, color='gray', linewidth=0.8)
+  names = [row['name'] + (f' (beside {row["against"]})' if row['against'] != 'baseline' else '') for row in rows]
+  axes.set_yticks(places, names)
+  axes.set_xscale('symlog', linthresh=0.05)  # a few are far off
+  marks = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2)
+  axes.xaxis.set_major_locator(ticker.FixedLocator([0, *marks, *(-x for x in marks)]))
+  axes.xaxis.set_minor_locator(ticker.NullLocator())
+  axes.xaxis.set_major_formatter('{x:+g}')
+  axes.tick_params(labelsize=8)
+  axes.set(xlabel='difference in valid nats per token, less is better; gray: chance', ylim=(-0.6, len(rows) - 0.4))
+  axes.grid(axis='x', alpha=0.3)
+  figure.savefig(path, dpi=120)
+
+
+def main():
+  parser = argparse.ArgumentParser()
+  parser.add_argument('--corpus', required=True)
+  parser.add_argument('--steps', type=int, default=1000)
+  parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--only', help='names of variants, separated by semicolons', default='')
+  parser.add_argument('--out', default='ablation')
+  args = parser.parse_args()
+  names = args.only.split(';') if args.only else list(VARIANTS)
+  if unknown := set(names) - VARIANTS.keys():
+    parser.error(f'--only: no variant {"; ".join(unknown)}; expected some of {"; ".join(VARIANTS)}')
+  out = pathlib.Path(args.out)
+  out.mkdir(parents=True, exist_ok=True)
+  wanted = [(name, seed, arguments(name, args.corpus, args.steps, seed)) for seed in range(args.seeds)
+            for name in VARIANTS if name in names]
+  kept = record.read_metrics(out / 'runs.jsonl')
+  (out / 'runs.jsonl').write_text(''.join(json.dumps(run) + '\n' for run in kept))  # without a line torn by a kill
+  done = {(run['variant'], run['seed']): run for run in kept
+          if (run['variant'], run['seed'], run['flags']) in wanted}
+  for name, seed, flags in wanted:
+    if (name, seed) not in done:
+      run = done[name, seed] = {'variant': name, 'seed': seed, 'flags': flags, **measure(flags)}
+      with open(out / 'runs.jsonl', 'a') as file:
+        file.write(json.dumps(run) + '\n')
+      print(f'seed {seed} {name}: {run.get("failed") or run["valid"]}', file=sys.stderr)
+      write(list(done.values()), out)
+  print(write(list(done.values()), out))
+
+
+def write(runs, out):
+  """Runs -> OUT/table.md and OUT/plot.png. -> the table."""
+  rows, one = summarise(runs)
+  text = table(rows, one)
+  (out / 'table.md').write_text(text)
+  plot(rows, one, out / '.plot.png')
+  os.replace(out / '.plot.png', out / 'plot.png')
+  return text
+
+
+if __name__ == '__main__':
+  main()
