@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from charlm import losses, native, optimizer
+from charlm import losses, multi_step, native, optimizer
 from charlm.config import TrainConfig
 
 
@@ -94,7 +94,7 @@ class Learner:
 
     Returns:
       carry after S = T - overlap tokens, and metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before
-      clipping), `learning_rate`; scalar tensors over all replicas.
+      clipping), `learning_rate`, with --multi_step `multi_step_nats` (sum); scalar tensors over all replicas.
     """
     carry, metrics = self._step(batch, carry, *(tf.constant(x, tf.float32)
                                                 for x in (progress, rate_scale, average_share)))
@@ -107,12 +107,12 @@ class Learner:
 
     def replica_step(batch, carry):
       replica = tf.distribute.get_replica_context()
-      gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group)
+      gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group, progress)
       gradients, sums = replica.all_reduce('SUM', (gradients, sums))
       gradients, norm = self.clip(gradients, step)
       # Keras adds up what the replicas hand it, which is the same in all.
       self.optimizer.apply([g / self.replicas for g in gradients], self.model.trainable_variables)
-      return carry, {'nats': sums[0], 'tokens': sums[1], 'gradient_norm': norm, 'learning_rate': rate}
+      return carry, {**sums, 'gradient_norm': norm, 'learning_rate': rate}
 
     result = self.strategy.run(replica_step, (batch, carry))
     if self.judged is not self.model:
@@ -122,7 +122,7 @@ class Learner:
                                       args=(new,), group=False)
     return result
 
-  def _replica_gradients(self, batch, carry, step, replica):
+  def _replica_gradients(self, batch, carry, step, replica, progress):
     rows, length = batch.weight.shape
     config, seed, place = self.model.config, tf.stack([self.config.seed, step]), (replica * rows, self.batch_size)
     with tf.GradientTape() as tape:
@@ -130,8 +130,14 @@ class Learner:
       features, states, _ = self.model.read(batch.tokens[:, :-1], state, training=True, seed=seed, rows=place,
                                             native_kernels=self.native_kernels, starts=batch.starts)
       logits = self.model.logits(features, self.native_kernels)
-      nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
-      loss = nats
+      nats = losses.nats(logits, batch.tokens[:, 1:]) * batch.weight
+      loss = tf.reduce_sum(nats)
+      sums = {'nats': loss, 'tokens': tf.reduce_sum(batch.weight)}
+      if self.config.multi_step:
+        # The first token of the chunk has no prediction before it: it counts as observed in both shares.
+        self_fed = tf.reduce_sum(nats[:, 0]) + self._self_fed(batch, states, logits, progress, seed, place)
+        loss += self.config.multi_step_weight * (self_fed - loss)
+        sums['multi_step_nats'] = self_fed
       if config.activation_penalty:
         loss += config.activation_penalty * losses.activation_penalty(features, batch.weight)
       if config.temporal_penalty:
@@ -141,7 +147,17 @@ class Learner:
     # Made dense here: slices that leave this function make XLA compile again at every step.
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.model.trainable_variables)]
     carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], states)
-    return gradients, carry, (nats, tf.reduce_sum(batch.weight))
+    return gradients, carry, sums
+
+  def _self_fed(self, batch, states, logits, progress, seed, place):
+    """-> nats of the targets in stretches from these states [T, B, H] and logits [B, T, V], summed."""
+    stretches = multi_step.cut(batch, states, logits, self.config.multi_step)
+    own, numbers = multi_step.draws(self.config, stretches.inputs.shape, batch.tokens.shape[0], progress,
+                                   seed=seed, rows=place)
+    logits, _ = multi_step.run(self.model.stepper(), stretches, own, numbers,
+                               initial=self.model.initial_state(stretches.inputs.shape[1]),
+                               expected=self.config.multi_step_input == 'expected')
+    return tf.reduce_sum(losses.nats(logits, stretches.targets) * stretches.weight)
 
   def evaluate(self, batches, batch_size):
     """-> {'nats': sum, 'tokens': count} over all batches, in float64."""

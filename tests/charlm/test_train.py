@@ -585,6 +585,11 @@ def test_evaluate(finished, corpus, tmp_path, capsys):
   assert whole['split'] == 'all'
   assert (whole['bytes'], whole['characters']) == (13 * 40 - 1, 11 * 40 - 1)
   assert report('--weights=last')['step'] == 40
+  free = report('--free_running=3', '--seed=2')
+  assert free['nats_per_token'] == valid['nats_per_token']
+  assert (free['free_running_stretches'], free['seed']) == ((len(TEXT) // 10 - 1) // 3, 2)
+  assert len(free['free_running_nats_per_token']) == 3
+  assert free['free_running_nats_per_token'][0] == pytest.approx(valid['nats_per_token'], rel=0.1)
 
 
 def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, capsys):
@@ -607,6 +612,7 @@ def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, ca
 
 @pytest.mark.parametrize('arguments,change,words', [
     (['--dynamic', '--mc_dropout=2'], None, ['--dynamic with --mc_dropout=2']),
+    (['--free_running=5000'], None, ['--free_running=5000', 'fewer']),
     (['--mc_dropout=2'], 'no dropout', ['--mc_dropout=2', 'trained without dropout']),
     (['--dynamic'], 'other text', ['--dynamic', 'has changed since']),
     (['--dynamic', '--corpus=pydoc'], 'no text', ['--dynamic', 'trained on', 'no such file']),
