@@ -217,8 +217,8 @@ def test_documents_in_a_chunk_are_learned_as_if_apart():
     apart = read_apart(one.model, [p[:, :301 - s] for s, p in zip(STARTS, documents(), strict=True) if s < 300])
     loss = apart / 300
   slow = tape.gradient(loss, one.model.trainable_variables)
-  gradients, _, (nats, tokens) = one._gradients(batch, one.initial_carry(), tf.constant(0), 0)
-  assert float(tokens) == 300 and float(nats) == pytest.approx(float(apart), rel=1e-4)
+  (gradients, _), _, sums = one._gradients(batch, one.initial_carry(), tf.constant(0), 0, 0.0)
+  assert float(sums['tokens']) == 300 and float(sums['nats']) == pytest.approx(float(apart), rel=1e-4)
   for v, g, s in zip(one.model.trainable_variables, gradients, slow, strict=True):
     np.testing.assert_allclose(g, tf.convert_to_tensor(s), rtol=1e-3, atol=1e-4, err_msg=v.name)
 

@@ -79,7 +79,7 @@ def test_agrees_with_a_plain_loop(train, model, documents):
   """The loss, by its slope along one random direction for each weight; and its value."""
   one = make(train, **model)
   batch, carry = draw(one, documents)
-  gradients, _, sums = one._replica_gradients(batch, carry, tf.constant(3), 0, PROGRESS)
+  (gradients, _), _, sums = one._replica_gradients(batch, carry, tf.constant(3), 0, PROGRESS)
   shape = one.config.multi_step, -(-(T - 1) // one.config.multi_step) * B
   own, numbers = (x.numpy() for x in multi_step.draws(one.config, shape, B, PROGRESS, seed=SEED, rows=PLACE))
   share = one.config.multi_step_mix * (PROGRESS if one.config.multi_step_schedule == 'linear' else 1)
@@ -110,7 +110,7 @@ def test_on_true_tokens_it_is_the_plain_loss(kind):
   train = dict(multi_step=3, multi_step_input=kind, multi_step_schedule='linear', multi_step_weight=0.6)
   one, plain = make(train, layers=2), make({}, layers=2)
   batch, carry = draw(one)
-  (gradients, _, sums), (want, _, want_sums) = (
+  ((gradients, _), _, sums), ((want, _), _, want_sums) = (
       l._replica_gradients(batch, carry, tf.constant(3), 0, 0.0) for l in (one, plain))
   assert float(sums['multi_step_nats']) == pytest.approx(float(sums['nats']), rel=1e-5)
   assert float(sums['nats']) == pytest.approx(float(want_sums['nats']), rel=1e-6)
@@ -123,7 +123,7 @@ def test_nothing_is_dropped_in_a_stretch():
       {}, dict(dropout=0.5, recurrent_dropout=0.5, weight_drop=0.5, embedding_dropout=0.5)))
   batch, carry = draw(one)
   logits, states, _ = one.model(batch.tokens[:, :-1], carry)
-  first, second = (float(l._self_fed(batch, states, logits, PROGRESS, SEED, PLACE)) for l in (one, noisy))
+  first, second = (float(l._self_fed(batch, states, logits, PROGRESS, SEED, PLACE)[0]) for l in (one, noisy))
   assert first == pytest.approx(second, rel=1e-5)
 
 
