@@ -5,12 +5,14 @@ states of the teacher-forced pass over a chunk of T tokens, K tokens apart, stre
 side; their losses lie on the T - 1 targets from the second on, each of them once:
 
     observed   x0 -- x1 -- x2 -- x3 -- x4 -- x5 -- x6          T = 7, K = 3
-                \\                 \\
-    self-fed     ^1 -- ^2 -- ^3    ^4 -- ^5 -- ^6              ^t: predicted from the step before
+               |                 |
+    self-fed   +---- ^1 -- ^2 -- ^3
+                                 +---- ^4 -- ^5 -- ^6       ^t: predicted from the step before
 
 A token is sampled, and no gradient goes through it, or the expected embedding is read, and it does. Gradients go
 through the states, too, back into the teacher-forced pass. Where a document starts, its first token is given, and read
-from the initial state. Nothing is dropped in a stretch, as when the model writes.
+from the initial state. Nothing is dropped in a stretch, as when the model writes; what it sets out from is as the pass
+left it.
 """
 from typing import Any, NamedTuple
 
