@@ -304,6 +304,31 @@ class TrainConfig(Checked):
   clip_percentile: float = field(0.0, 'Clip to this percentile of the gradient norms so far, this one and the last '
                                  '10,000 at most, in place of --clip_norm; 0 does not. Use it, with 10 to 90, where '
                                  'no fixed norm suits the whole run.', minimum=0.0, below=100.0)
+  multi_step: int = field(0, 'Steps that the model goes on from its own predictions, in stretches that set out all '
+                          'along the chunk and are judged by the true text (multi-step loss); 0 is off. Try 5 to 20 '
+                          'where text that the model writes goes astray; it takes about twice the time.', minimum=0)
+  multi_step_input: str = field('sampled', 'What a step of --multi_step reads: a token sampled from the prediction, as '
+                                'when the model writes, or the expected embedding, which gradients go through, for '
+                                'predictions that should take part in being right later.',
+                                choices=['sampled', 'expected'])
+  multi_step_weight: float = field(0.5, 'Share of the loss that --multi_step gets; the loss on observed text has the '
+                                   'rest. Lower it where the validation loss suffers.', minimum=0.0, maximum=1.0)
+  multi_step_mix: float = field(1.0, 'Probability that a step of --multi_step reads the prediction, and not the true '
+                                'token. Lower it where stretches go astray too early to learn from.',
+                                above=0.0, maximum=1.0)
+  multi_step_schedule: str = field('constant', 'Whether --multi_step_mix holds from the start (constant) or is reached '
+                                   'at the end, from 0 up (linear), so that the model first learns to predict.',
+                                   choices=['constant', 'linear'])
+  professor_forcing: float = field(0.0, 'Weight in the loss of being told, by a discriminator that learns beside the '
+                                   'model, from how the model behaves on true text, in the stretches of --multi_step '
+                                   '(professor forcing); 0 is off. For text that goes astray over a long time; '
+                                   '--multi_step_weight=0 beside it makes it the only thing that stretches teach.',
+                                   minimum=0.0)
+  professor_forcing_teacher: bool = field(False, 'Let --professor_forcing move the behaviour on true text towards that '
+                                          'of the model on its own, too. To compare, or where it moves too slowly.')
+  discriminator_learning_rate: float = field(0.001, 'Learning rate of the discriminator of --professor_forcing (Adam). '
+                                             'Raise it where metrics.jsonl says that it is right less than 75% of the '
+                                             'time, as the model learns nothing from it then.', above=0.0)
   average: str = field('none', 'Weights to evaluate, keep and use, while training goes on from the last ones: none '
                        'averages nothing; ema follows them with --ema_decay, for a rate that stays high to the end; '
                        'validation takes their mean from where the validation loss stays, for a constant one.',
@@ -367,6 +392,18 @@ class TrainConfig(Checked):
       self.refuse('weight_decay', beside=f'--optimizer={self.optimizer}, which makes its weights anew from sums')
     if self.clip_percentile:
       self.refuse('clip_norm', beside=f'--clip_percentile={self.clip_percentile}')
+    if not self.multi_step:
+      self.refuse(*(f.name for f in dataclasses.fields(self) if f.name.startswith('multi_step_')),
+                  beside='--multi_step=0')
+    elif not self.multi_step_weight and not self.professor_forcing:
+      raise UserError(f'--multi_step={self.multi_step} with --multi_step_weight=0: expected a share of the loss, or '
+                      '--professor_forcing')
+    if not self.professor_forcing:
+      self.refuse('professor_forcing_teacher', 'discriminator_learning_rate', beside='--professor_forcing=0.0')
+    elif not self.multi_step or self.multi_step_input != 'sampled':
+      raise UserError(f'--professor_forcing={self.professor_forcing} with --multi_step={self.multi_step} '
+                      f'--multi_step_input={self.multi_step_input}: expected stretches of sampled tokens, such as '
+                      '--multi_step=20')
     if self.average != 'ema':
       self.refuse('ema_decay', beside=f'--average={self.average}')
     if self.average != 'validation':
@@ -392,6 +429,9 @@ class Config:
   train: TrainConfig = TrainConfig()
 
   def __post_init__(self):
+    if self.train.multi_step >= min(self.data.lengths):
+      raise UserError(f'--multi_step={self.train.multi_step}: expected less than the shortest chunk, '
+                      f'{min(self.data.lengths)} tokens')
     if not self.data.valid_fraction and not self.data.corpus.startswith('tfds:'):
       for flag in self.train.needing_validation():
         raise UserError(f'{flag} with --valid_fraction=0: expected a validation split to wait for')
@@ -464,8 +504,12 @@ class EvaluateConfig(Checked):
   mc_dropout: int = field(0, 'Passes with dropout on whose probabilities are averaged (Monte Carlo dropout), for a '
                           'model that was trained with dropout or its kin: often a little better than one pass '
                           'without, for so many times the work. 0 is one pass without.', minimum=0)
-  seed: int = field(0, 'What the draws of --mc_dropout follow from. Change it to see how much of a difference is luck.',
-                    minimum=0, maximum=2**31 - 1)
+  free_running: int = field(0, 'Adds the loss of each of so many tokens that follow on observed text, where the model '
+                            'has read its own samples in place of those between: how fast it goes astray when it '
+                            'writes. A mean over starts all along the text, that many tokens apart; 0 adds nothing.',
+                            minimum=0)
+  seed: int = field(0, 'What the draws of --mc_dropout and --free_running follow from. Change it to see how much of a '
+                    'difference is luck.', minimum=0, maximum=2**31 - 1)
 
   def check(self):
     if self.dynamic and self.mc_dropout:
@@ -475,8 +519,14 @@ class EvaluateConfig(Checked):
     else:
       self.refuse('dynamic_learning_rate', 'dynamic_decay', 'dynamic_length', 'dynamic_statistics',
                   beside='--dynamic=False')
-    if not self.mc_dropout:
-      self.refuse('seed', beside='--mc_dropout=0')
+    if self.free_running == 1:
+      raise UserError('--free_running=1: expected 0, or at least 2, as the first token is that of the usual loss')
+    for name in ('dynamic', 'mc_dropout'):
+      if self.free_running and getattr(self, name):
+        raise UserError(f'--free_running={self.free_running} with --{name}={getattr(self, name)}: expected one of the '
+                        'two')
+    if not self.mc_dropout and not self.free_running:
+      self.refuse('seed', beside='--mc_dropout=0 and --free_running=0')
 
 
 @dataclasses.dataclass(frozen=True)

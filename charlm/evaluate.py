@@ -14,7 +14,7 @@ def main(given):
   charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
 
   Every token counts once; the result depends neither on the rows nor on the chunk length (but for --dynamic, and for
-  what luck does to --mc_dropout).
+  what luck does to --mc_dropout and --free_running).
   """
   config = EvaluateConfig(**given)
   read_config(config.workdir)
@@ -37,6 +37,8 @@ def main(given):
   sums = evaluation.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
                                   length=config.dynamic_length if config.dynamic else config.chunk_length,
                                   bar=evaluation.progress_bar)
+  if config.free_running:
+    how |= run_freely(config, opened.model, file)
   print(json.dumps({**evaluation.report(sums, file), 'corpus': data.corpus, 'split': split,
                     'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
 
@@ -62,6 +64,19 @@ def make_scorer(config, opened):
                                 'length': config.dynamic_length, 'rows': config.batch_size or 1,
                                 'statistics_tokens': steps * rows * config.dynamic_length}}
   return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
+
+
+def run_freely(config, model, file):
+  """-> what --free_running adds to the figures. Raises UserError where the text is too short for it."""
+  from charlm import evaluation, free_running
+  sums = free_running.evaluate_file(model, file, config.free_running, seed=config.seed, batch_size=config.batch_size,
+                                    length=config.chunk_length, recurrence=config.recurrence,
+                                    bar=evaluation.progress_bar)
+  if not sums['stretches']:
+    raise UserError(f'--free_running={config.free_running}: the text has no stretch of so many tokens without the '
+                    'start of a document; expected fewer')
+  return {'free_running_nats_per_token': [nats / sums['stretches'] for nats in sums['nats']],
+          'free_running_stretches': sums['stretches'], 'seed': config.seed}
 
 
 def training_file(opened):

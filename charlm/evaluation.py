@@ -23,19 +23,24 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
   Returns:
     {'nats': sum, 'tokens': count}.
   """
-  batch_size = batch_size or streams.evaluation_batch_size(file.num_tokens)
-  batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
-  batch_size = -(-batch_size // learner.replicas) * learner.replicas
-  rows = streams.evaluation_rows(file.num_tokens, batch_size, length)
-  tokens = streams.mapped(file.path, file.dtype, file.num_tokens)
-
-  def make(context):
-    return streams.evaluation_stream(tokens, rows, length=length, context=context, starts=streams.mapped_starts(file))
-
-  batches = streams.distribute(learner.strategy, make)
+  rows = rows_of(file, batch_size, length, learner.replicas)
+  batches = streams.distribute(learner.strategy, lambda context: stream(file, rows, length, context))
   if bar:
     batches = bar(batches, rows.steps(length=length, stride=length))
-  return learner.evaluate(batches, batch_size)
+  return learner.evaluate(batches, rows.batch_size)
+
+
+def rows_of(file, batch_size, length, replicas=1):
+  """The cut of a TokenFile into rows, of a chunk each at least; batch_size: how many, or 0."""
+  batch_size = batch_size or streams.evaluation_batch_size(file.num_tokens)
+  batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
+  return streams.evaluation_rows(file.num_tokens, -(-batch_size // replicas) * replicas, length)
+
+
+def stream(file, rows, length, context=None):
+  """Batches of a TokenFile, every target counted once."""
+  return streams.evaluation_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
+                                   context=context, starts=streams.mapped_starts(file))
 
 
 def training_batches(file, batch_size, length, steps):

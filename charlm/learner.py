@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from charlm import losses, native, optimizer
+from charlm import losses, multi_step, native, optimizer, professor
 from charlm.config import TrainConfig
 
 
@@ -39,11 +39,13 @@ class Learner:
     self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
     self.replicas = strategy.num_replicas_in_sync
     self.native_kernels = native.chosen(recurrence, model.config)
-    self.judged = model
+    self.judged, self.professor = model, None
     if config:
       with strategy.scope():
         self.optimizer = optimizer.make_optimizer(config, model.trainable_variables)
         self.clip = optimizer.Clipper(config)
+        if config.professor_forcing:
+          self.professor = professor.Professor(config, model, recurrence)
         if config.average != 'none':
           self.judged = copy.deepcopy(model)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
@@ -56,7 +58,8 @@ class Learner:
   @property
   def variables(self):
     """What a step depends on and changes beside the models and the carry."""
-    return [v.value for v in self.optimizer.variables] + self.clip.variables
+    others = self.professor.variables if self.professor else []
+    return [v.value for v in self.optimizer.variables] + self.clip.variables + others
 
   def initial_carry(self, batch_size=None):
     """The state of rows where text begins; for training, of each replica's share of the batch."""
@@ -94,7 +97,8 @@ class Learner:
 
     Returns:
       carry after S = T - overlap tokens, and metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before
-      clipping), `learning_rate`; scalar tensors over all replicas.
+      clipping), `learning_rate`, with --multi_step `multi_step_nats` (sum), with --professor_forcing
+      `discriminator_accuracy`; scalar tensors over all replicas.
     """
     carry, metrics = self._step(batch, carry, *(tf.constant(x, tf.float32)
                                                 for x in (progress, rate_scale, average_share)))
@@ -104,15 +108,20 @@ class Learner:
     step = tf.cast(self.optimizer.iterations.value, tf.int32)
     rate = optimizer.learning_rate(self.config, step, progress, rate_scale)
     self.optimizer.learning_rate.assign(rate)
+    if self.professor:
+      self.professor.prepare()
 
     def replica_step(batch, carry):
       replica = tf.distribute.get_replica_context()
-      gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group)
-      gradients, sums = replica.all_reduce('SUM', (gradients, sums))
+      gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group, progress)
+      (gradients, taught), sums = replica.all_reduce('SUM', (gradients, sums))
+      if self.professor:
+        right, judged = (sums.pop(name) for name in ('right', 'judged'))
+        sums['discriminator_accuracy'] = self.professor.learn(taught, right, judged, self.replicas)
       gradients, norm = self.clip(gradients, step)
       # Keras adds up what the replicas hand it, which is the same in all.
       self.optimizer.apply([g / self.replicas for g in gradients], self.model.trainable_variables)
-      return carry, {'nats': sums[0], 'tokens': sums[1], 'gradient_norm': norm, 'learning_rate': rate}
+      return carry, {**sums, 'gradient_norm': norm, 'learning_rate': rate}
 
     result = self.strategy.run(replica_step, (batch, carry))
     if self.judged is not self.model:
@@ -122,7 +131,7 @@ class Learner:
                                       args=(new,), group=False)
     return result
 
-  def _replica_gradients(self, batch, carry, step, replica):
+  def _replica_gradients(self, batch, carry, step, replica, progress):
     rows, length = batch.weight.shape
     config, seed, place = self.model.config, tf.stack([self.config.seed, step]), (replica * rows, self.batch_size)
     with tf.GradientTape() as tape:
@@ -130,18 +139,44 @@ class Learner:
       features, states, _ = self.model.read(batch.tokens[:, :-1], state, training=True, seed=seed, rows=place,
                                             native_kernels=self.native_kernels, starts=batch.starts)
       logits = self.model.logits(features, self.native_kernels)
-      nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
-      loss = nats
+      nats = losses.nats(logits, batch.tokens[:, 1:]) * batch.weight
+      loss = tf.reduce_sum(nats)
+      sums = {'nats': loss, 'tokens': tf.reduce_sum(batch.weight)}
+      if self.config.multi_step:
+        self_fed, seen = self._self_fed(batch, states, logits, progress, seed, place)
+        # The first token of the chunk has no prediction before it: it counts as observed in both shares.
+        sums['multi_step_nats'] = tf.reduce_sum(nats[:, 0]) + self_fed
+        loss += self.config.multi_step_weight * (sums['multi_step_nats'] - loss)
+        if self.professor:
+          loss += self.config.multi_step * self.professor.loss(seen)  # for each token of a stretch
       if config.activation_penalty:
         loss += config.activation_penalty * losses.activation_penalty(features, batch.weight)
       if config.temporal_penalty:
         loss += config.temporal_penalty * losses.temporal_penalty(tf.nest.flatten(states[-1])[0], batch.weight)
       # Summed over time, so that each token weighs the same in chunks of any length.
       loss /= self.batch_size * self.longest
+
     # Made dense here: slices that leave this function make XLA compile again at every step.
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.model.trainable_variables)]
+    taught = []
+    if self.professor:
+      taught, sums['right'], sums['judged'] = self.professor.gradients(seen)
     carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], states)
-    return gradients, carry, (nats, tf.reduce_sum(batch.weight))
+    return (gradients, taught), carry, sums
+
+  def _self_fed(self, batch, states, logits, progress, seed, place):
+    """-> nats of the targets in stretches from these states [T, B, H] and logits [B, T, V], summed; Behaviours."""
+    stretches = multi_step.cut(batch, states, logits, self.config.multi_step)
+    own, numbers = multi_step.draws(self.config, stretches.inputs.shape, batch.tokens.shape[0], progress, seed=seed,
+                                    rows=place)
+    run = functools.partial(multi_step.run, self.model.stepper(), stretches, numbers=numbers,
+                            initial=self.model.initial_state(own.shape[1]),
+                            expected=self.config.multi_step_input == 'expected')
+    free, seen = run(own), None
+    if self.professor:
+      whole = tf.cast(tf.reduce_all(stretches.weight > 0, 0), tf.float32)
+      seen = professor.behaviours(run(tf.zeros_like(own)), free, whole)
+    return tf.reduce_sum(losses.nats(free[0], stretches.targets) * stretches.weight), seen
 
   def evaluate(self, batches, batch_size):
     """-> {'nats': sum, 'tokens': count} over all batches, in float64."""

@@ -297,6 +297,10 @@ class Trainer:
 def _words(line):
   """A line of metrics.jsonl, for people."""
   parts = [f'step {line["step"]}', f'epoch {line["epoch"]:.2f}', f'train {line["train_nats_per_token"]:.4f} nats']
+  if 'multi_step_nats_per_token' in line:
+    parts.append(f'{line["multi_step_nats_per_token"]:.4f} nats on its own')
+  if 'discriminator_accuracy' in line:
+    parts.append(f'discriminator right {line["discriminator_accuracy"]:.0%}')
   if 'valid_nats_per_token' in line:
     parts.append(f'valid {line["valid_nats_per_token"]:.4f} nats')
   if 'tokens_per_second' in line:

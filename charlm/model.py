@@ -185,23 +185,31 @@ class LanguageModel(tf.Module):
 
     What does not depend on the token is done here, once: the weights are read and centred, and the first map
     becomes a table of V rows. Later changes of the weights do not reach `advance`. With native_kernels it belongs
-    inside a jit-compiled function, for a known number of rows.
+    inside a jit-compiled function, for a known number of rows; without, autodiff takes its gradient.
+
+    Instead of tokens `advance` takes probabilities [B, V] of them, too, and reads the expected embedding.
     """
-    config, entry = self.config, self._enter(tf.convert_to_tensor(self.embedding))
-    steps, tables, maps = [], [], []
+    config, embedding = self.config, tf.convert_to_tensor(self.embedding)
+    entry = self._enter(embedding)
+    steps, entries, tables, maps = [], [], [], []
     for reads_entry, layer in zip(self.reads_entry, self.recurrent_layers, strict=True):
       steps.append(layer.fixed(native_kernels))
-      tables.append([m.fixed()(entry) for m in layer.input_maps[:reads_entry]])
+      entries.append([m.fixed() for m in layer.input_maps[:reads_entry]])
+      tables.append([m(entry) for m in entries[-1]])
       maps.append([m.fixed(native_kernels) for m in layer.input_maps[reads_entry:]])
     matrices, bias = self._output_weights()
     products = [native.fixed_product(m) if native_kernels else functools.partial(self._product, b=m) for m in matrices]
 
     def advance(tokens, state):
+      if tokens.dtype.is_integer:
+        x_of = [[recurrence.Rows(table, tokens) for table in layer] for layer in tables]
+      else:
+        expected = self._enter(self._product(tokens, embedding))
+        x_of = [[m(expected) for m in layer] for layer in entries]
       outputs, after = [], []
-      for step, entries, linear, start in zip(steps, tables, maps, state, strict=True):
+      for step, x, linear, start in zip(steps, x_of, maps, state, strict=True):
         _, others = below(config.wiring, outputs)
-        x = [recurrence.Rows(table, tokens) for table in entries]
-        x += [m(y) for m, y in zip(linear, others, strict=True)]
+        x = [*x, *(m(y) for m, y in zip(linear, others, strict=True))]
         after.append(step(recurrence.added(x), start))
         outputs.append(tf.nest.flatten(after[-1])[0])
       logits = self._combined(outputs)

@@ -24,15 +24,19 @@ class Interval:
   tokens: float = 0.0
   norms: list = dataclasses.field(default_factory=list)
   learning_rate: float = 0.0
+  multi_step_nats: float = 0.0  # on what the model predicted, under --multi_step
+  accuracies: list = dataclasses.field(default_factory=list)  # of the discriminator, under --professor_forcing
   timed_tokens: int = 0
   timed_seconds: float = 0.0
 
   asdict = dataclasses.asdict
 
-  def add(self, *, nats, tokens, gradient_norm, learning_rate):
+  def add(self, *, nats, tokens, gradient_norm, learning_rate, multi_step_nats=0.0, discriminator_accuracy=None):
     """Takes in one step. -> whether its numbers are finite."""
     self.nats += nats
     self.tokens += tokens
+    self.multi_step_nats += multi_step_nats
+    self.accuracies += [] if discriminator_accuracy is None else [discriminator_accuracy]
     self.norms.append(gradient_norm)
     self.learning_rate = learning_rate
     return math.isfinite(nats) and math.isfinite(gradient_norm)
@@ -55,6 +59,10 @@ class Interval:
       figures |= {'train_nats_per_token': self.nats_per_token(), 'gradient_norm': sum(self.norms) / len(self.norms),
                   **{f'gradient_norm_p{p}': norm for p, norm in percentiles}, 'gradient_norm_max': max(self.norms),
                   'learning_rate': self.learning_rate}
+    if self.multi_step_nats:
+      figures['multi_step_nats_per_token'] = self.multi_step_nats / self.tokens
+    if self.accuracies:
+      figures['discriminator_accuracy'] = sum(self.accuracies) / len(self.accuracies)
     return figures
 
 

@@ -218,7 +218,7 @@ def _factors(masks, dtype):
                     for m, k in zip(masks, kept, strict=True)]
 
 
-def _where(starts, state, other):
+def where(starts, state, other):
   """Nests of [.., B, H]: `state` where starts [.., B] is true, `other` elsewhere."""
   return tf.nest.map_structure(lambda s, o: tf.where(starts[..., None], s, o), state, other)
 
@@ -233,7 +233,7 @@ def _forward(cell, norm, x, state, U, gains, own, masks, dtype, starts):
 
   def body(t, state, arrays):
     if starts:
-      state = _where(tf.gather(starts.where, t), starts.state, state)
+      state = where(tf.gather(starts.where, t), starts.state, state)
     state, residue = _step(cell, norm, _read(xs, t), state, U, gains, own, factors(t), dtype)
     return t + 1, state, _write(arrays, t, (state, residue))
 
@@ -245,7 +245,7 @@ def _backward(cell, norm, dstates, start, states, residue, U, gains, own, masks,
   nest = tf.nest.map_structure
   previous = nest(lambda s0, s: tf.concat([s0[None], s[:-1]], 0), start, states)
   if starts:
-    previous = _where(starts.where, nest(lambda s: s[None], starts.state), previous)
+    previous = where(starts.where, nest(lambda s: s[None], starts.state), previous)
   h = tf.nest.flatten(previous)[0]
   steps, batch = tf.shape(h)[0], tf.shape(h)[1]
   arrived, before, kept = nest(_unstack, (dstates, previous, residue))
@@ -257,8 +257,8 @@ def _backward(cell, norm, dstates, start, states, residue, U, gains, own, masks,
         cell, norm, dstate, _read(before, t), _read(kept, t), U_transposed, gains, own, factors(t), dtype)
     if starts:
       zeros, afresh = nest(tf.zeros_like, dstate), tf.gather(starts.where, t)
-      dstarts = nest(tf.add, dstarts, _where(afresh, dstate, zeros))
-      dstate = _where(afresh, zeros, dstate)
+      dstarts = nest(tf.add, dstarts, where(afresh, dstate, zeros))
+      dstate = where(afresh, zeros, dstate)
     sums = nest(tf.add, sums, (dgains, down))
     return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), sums, dstarts
 

@@ -19,7 +19,7 @@ from source_tree import (
 COMMANDS = {'charlm.train', 'charlm.evaluate', 'charlm.sample', 'charlm.export_model'}
 # Each may import those before it in this row, and nothing of data_pipeline.
 NETWORK = ['charlm.config', 'charlm.cells', 'charlm.native', 'charlm.recurrence', 'charlm.masks', 'charlm.layers',
-           'charlm.model', 'charlm.losses', 'charlm.learner']
+           'charlm.model', 'charlm.losses', 'charlm.multi_step', 'charlm.professor', 'charlm.learner']
 
 
 def read_targets(text):

@@ -46,6 +46,13 @@ def test_fields_have_help_and_limits_hold(group, f):
     (config.SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (config.SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
     (config.EvaluateConfig, {'dynamic': True, 'mc_dropout': 2}, '--mc_dropout=2'),
+    (config.EvaluateConfig, {'dynamic': True, 'free_running': 5}, '--free_running=5 with --dynamic=True'),
+    (config.EvaluateConfig, {'mc_dropout': 2, 'free_running': 5}, '--free_running=5 with --mc_dropout=2'),
+    (config.EvaluateConfig, {'free_running': 1}, '--free_running=1: expected 0, or at least 2'),
+    (config.TrainConfig, {'multi_step': 5, 'multi_step_weight': 0.0}, '--multi_step_weight=0'),
+    (config.TrainConfig, {'professor_forcing': 1.0}, '--professor_forcing=1.0 with --multi_step=0'),
+    (config.TrainConfig, {'professor_forcing': 1.0, 'multi_step': 5, 'multi_step_input': 'expected'},
+     '--multi_step_input=expected: expected stretches of sampled tokens'),
     (config.RunConfig, {}, '--workdir'),
 ])
 def test_contradictions_are_refused(group, values, named):
@@ -78,6 +85,11 @@ IGNORED = [  # the flag without effect, what makes it so
     (config.TrainConfig, {'average_patience': 9}, {'average': 'ema'}),
     (config.DataConfig, {'document_separator': '|'}, {'document_reset': False}),
     (config.TrainConfig, {'init_weights': 'last'}, {'init_from': ''}),
+    *((config.TrainConfig, one, {'multi_step': 0}) for one in (
+        {'multi_step_input': 'expected'}, {'multi_step_weight': 0.1}, {'multi_step_mix': 0.1},
+        {'multi_step_schedule': 'linear'})),
+    *((config.TrainConfig, one, {'professor_forcing': 0.0}) for one in (
+        {'professor_forcing_teacher': True}, {'discriminator_learning_rate': 0.1})),
     (config.EvaluateConfig, {'chunk_length': 5}, {'dynamic': True}),
     (config.EvaluateConfig, {'dynamic_learning_rate': 0.5}, {'dynamic': False}),
     (config.EvaluateConfig, {'seed': 5}, {'mc_dropout': 0}),

@@ -15,10 +15,12 @@ SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
 
 
 RECIPES = [  # of everything that the model can be made of and drop
-  dict(overlap=5, dropout=0.3, recurrent_dropout=0.2, zoneout=0.1),
+  dict(overlap=5, dropout=0.3, recurrent_dropout=0.2, zoneout=0.1,
+       train=dict(multi_step=6, multi_step_mix=0.9, professor_forcing=0.5)),
   dict(overlap=5, layers=1, cell='lstm', cell_norm=True, norm='joint', tie_embeddings=True, initial_state='noise',
        reset_probability=0.25, input_dropout=0.2, output_dropout=0.2, embedding_dropout=0.1, weight_drop=0.2,
-       zoneout=0.3, zoneout_output=0.1, activation_penalty=0.5, temporal_penalty=0.5, dropout_per='sequence'),
+       zoneout=0.3, zoneout_output=0.1, activation_penalty=0.5, temporal_penalty=0.5, dropout_per='sequence',
+       train=dict(multi_step=6, multi_step_input='expected', multi_step_schedule='linear')),
 ]
 
 
@@ -60,7 +62,8 @@ def test_two_replicas_learn_the_same_as_one(options):
   assert learners[1].replicas == 2
   averages, norms = ([[v.numpy() for v in getattr(one, name).variables] for one in learners]
                      for name in ('judged', 'clip'))
-  for one, two in (weights, other[0]), averages, norms:
+  discriminators = [[v.numpy() for v in one.professor.weights] if one.professor else [] for one in learners]
+  for one, two in (weights, other[0]), averages, norms, discriminators:
     for a, b in zip(one, two, strict=True):
       np.testing.assert_allclose(a, b, atol=1e-4)  # Adam makes as much of the rounding of small gradients
   for a, b in zip(carry, other[1], strict=True):
@@ -217,8 +220,8 @@ def test_documents_in_a_chunk_are_learned_as_if_apart():
     apart = read_apart(one.model, [p[:, :301 - s] for s, p in zip(STARTS, documents(), strict=True) if s < 300])
     loss = apart / 300
   slow = tape.gradient(loss, one.model.trainable_variables)
-  gradients, _, (nats, tokens) = one._gradients(batch, one.initial_carry(), tf.constant(0), 0)
-  assert float(tokens) == 300 and float(nats) == pytest.approx(float(apart), rel=1e-4)
+  (gradients, _), _, sums = one._gradients(batch, one.initial_carry(), tf.constant(0), 0, 0.0)
+  assert float(sums['tokens']) == 300 and float(sums['nats']) == pytest.approx(float(apart), rel=1e-4)
   for v, g, s in zip(one.model.trainable_variables, gradients, slow, strict=True):
     np.testing.assert_allclose(g, tf.convert_to_tensor(s), rtol=1e-3, atol=1e-4, err_msg=v.name)
 

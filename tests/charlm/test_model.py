@@ -6,6 +6,7 @@ import tensorflow as tf
 import references
 from charlm import losses, masks, model, native
 from charlm.config import ModelConfig, UserError
+from slow_model import slow, weights
 
 SMALL = dict(units=5, embedding_size=4, input_units=6)
 SHAPES = [dict(layers=1, input_layers=0, input_units=ModelConfig.input_units), dict(layers=2, input_layers=1),
@@ -40,31 +41,6 @@ def make(V=7, **options):
   return one
 
 
-def weights(one, number=lambda v: v.numpy().astype(np.float64)):
-  """A LanguageModel's weights, as the slow twin takes them, in float64."""
-  def linear(m):
-    return {'W': number(m.kernel), 'groups': m.groups, **{name: number(getattr(m, name)) for name in ('gain', 'bias')
-                                                          if hasattr(m, name)}}
-
-  def several(nest):
-    return number(nest) if isinstance(nest, tf.Variable) else tuple(number(v) for v in nest)
-
-  if one.config.tie_embeddings:
-    kernels = [number(one.output_projection)] if hasattr(one, 'output_projection') else []
-    kernels.append(number(one.embedding).T)
-  else:
-    kernels = [number(one.output_kernel)]
-  return {'embedding': number(one.embedding), 'input': [linear(m) for m in one.input_layers],
-          'layers': [{'maps': [linear(m) for m in l.input_maps], 'U': number(l.kernel), 'gain': several(l.gain),
-                      'own': several(l.cell_weights)} for l in one.recurrent_layers],
-          'kernels': kernels, 'bias': number(one.output_bias)}
-
-
-def calm(config):
-  """The factors of evaluation: zoneout lets each number move by the share that does in training."""
-  return lambda flag, layer=0: 1 - getattr(config, flag) if flag.startswith('zoneout') else 1.0
-
-
 def drawn(config, B, T, V, seed):
   """The factors of a training step, from the draws themselves: dropped or scaled up; for zoneout kept or not."""
   draws = masks.Draws(config, B, training=True, seed=seed)
@@ -84,13 +60,6 @@ def drawn(config, B, T, V, seed):
     return draws.kept(flag, T, units, layer).numpy() * (1.0 if flag.startswith('zoneout') else 1 / (1 - rate))
 
   return factor
-
-
-def slow(one, given, tokens, states, factor=None):
-  config = one.config
-  return references.language_model(
-      given, tokens, states, cell=config.cell, norm=config.norm if config.layer_norm else 'none', wiring=config.wiring,
-      combine=config.combine, factor=factor or calm(config))
 
 
 def draw(one, B, T):

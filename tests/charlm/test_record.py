@@ -56,6 +56,12 @@ def test_interval_sums():
       'tokens_per_second': 3.0, 'train_nats_per_token': 2.0, 'gradient_norm': 2.0, 'gradient_norm_max': 3.0,
       'gradient_norm_p10': 1.2, 'gradient_norm_p25': 1.5, 'gradient_norm_p50': 2.0, 'gradient_norm_p75': 2.5,
       'gradient_norm_p90': pytest.approx(2.8), 'learning_rate': 0.2}
+  assert interval.add(nats=1.0, tokens=2.0, gradient_norm=1.0, learning_rate=0.2, multi_step_nats=4.0,
+                      discriminator_accuracy=0.25)
+  assert interval.add(nats=1.0, tokens=2.0, gradient_norm=1.0, learning_rate=0.2, multi_step_nats=6.0,
+                      discriminator_accuracy=0.75)
+  figures = interval.figures()
+  assert (figures['multi_step_nats_per_token'], figures['discriminator_accuracy']) == (1.0, 0.5)
   assert record.Interval(**interval.asdict()) == interval
   assert not interval.add(nats=float('nan'), tokens=1.0, gradient_norm=1.0, learning_rate=0.1)
   assert not interval.add(nats=1.0, tokens=1.0, gradient_norm=float('inf'), learning_rate=0.1)

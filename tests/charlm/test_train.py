@@ -30,8 +30,10 @@ LSTM = ['--cell=lstm', '--norm=joint', '--tie_embeddings', '--initial_state=nois
 CURRICULUM = ['--layers=2', '--chunk_length=100', '--chunk_curriculum=8,16']
 PLATEAU = [  # steps so large that the loss rises
     '--schedule=plateau', '--plateau_patience=1', '--optimizer=sgd', '--learning_rate=20', '--warmup_steps=0',
-    '--average=validation', '--average_patience=1', '--clip_percentile=50', '--weight_decay=0.001', '--eval_every=4']
-EMA = ['--schedule=linear', '--average=ema', '--ema_decay=0.9', '--weight_decay=0.1', '--learning_rate=0.02']
+    '--average=validation', '--average_patience=1', '--clip_percentile=50', '--weight_decay=0.001', '--eval_every=4',
+    '--multi_step=5', '--professor_forcing=0.5', '--professor_forcing_teacher']
+EMA = ['--schedule=linear', '--average=ema', '--ema_decay=0.9', '--weight_decay=0.1', '--learning_rate=0.02',
+       '--multi_step=5', '--multi_step_input=expected', '--multi_step_schedule=linear', '--multi_step_mix=0.5']
 FLAT = ['--flat_epochs=1', '--batch_size=16', '--learning_rate=1e-30', '--dropout=0', '--zoneout=0', '--eval_every=0']
 
 
@@ -124,6 +126,8 @@ def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys
   if others is PLATEAU:
     assert state['rate_scale'] <= 0.5 and 0 < state['average_from'] < 40
     assert np.count_nonzero(arrays['optimizer/002.norms']) == 40
+    assert 0 < arrays[max(n for n in arrays if n.startswith('optimizer/'))] < 1  # how often the discriminator is right
+    assert {'multi_step_nats_per_token', 'discriminator_accuracy'} <= metrics(parts)[-1].keys()
   if others[0] == EMA[0]:
     assert f'best weights (of step {state["best_step"]}, averaged)' in said
   if others is FLAT:  # 14 steps make a pass
@@ -568,6 +572,11 @@ def test_evaluate(finished, corpus, tmp_path, capsys):
   assert whole['split'] == 'all'
   assert (whole['bytes'], whole['characters']) == (13 * 40 - 1, 11 * 40 - 1)
   assert report('--weights=last')['step'] == 40
+  free = report('--free_running=3', '--seed=2')
+  assert free['nats_per_token'] == valid['nats_per_token']
+  assert (free['free_running_stretches'], free['seed']) == ((len(TEXT) // 10 - 1) // 3, 2)
+  assert len(free['free_running_nats_per_token']) == 3
+  assert free['free_running_nats_per_token'][0] == pytest.approx(valid['nats_per_token'], rel=0.1)
 
 
 def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, capsys):
@@ -590,6 +599,7 @@ def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, ca
 
 @pytest.mark.parametrize('arguments,change,words', [
     (['--dynamic', '--mc_dropout=2'], None, ['--dynamic with --mc_dropout=2']),
+    (['--free_running=5000'], None, ['--free_running=5000', 'fewer']),
     (['--mc_dropout=2'], 'no dropout', ['--mc_dropout=2', 'trained without dropout']),
     (['--dynamic'], 'other text', ['--dynamic', 'has changed since']),
     (['--dynamic', '--corpus=pydoc'], 'no text', ['--dynamic', 'trained on', 'no such file']),
