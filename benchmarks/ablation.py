@@ -98,6 +98,14 @@ VARIANTS = {
     'chunks of 128': dict(chunk_length=128),
     'overlap by half': dict(chunk_overlap=32),
     'chunks of 32, 64, 96 in turn': dict(chunk_curriculum='32,64,96'),
+    # what the model reads that it wrote itself
+    'multi-step loss': dict(multi_step=10),
+    'multi-step loss, expected': (dict(multi_step_input='expected'), 'multi-step loss'),
+    'multi-step loss, a fifth': (dict(multi_step_weight=0.2), 'multi-step loss'),
+    'multi-step loss, half mixed': (dict(multi_step_mix=0.5), 'multi-step loss'),
+    'multi-step loss, mixed in linearly': (dict(multi_step_schedule='linear'), 'multi-step loss'),
+    'professor forcing': (dict(professor_forcing=0.5), 'multi-step loss'),
+    'professor forcing, both ways': (dict(professor_forcing_teacher=True), 'professor forcing'),
     'bfloat16 products': dict(compute_dtype='bfloat16'),
 }
 EVALUATIONS = 6  # in a run, for what waits for them and to pick the best

@@ -10,7 +10,7 @@ from flags import define
 # Sizes, limits and places, which are no tips; numbers of options that a variant has with one value; seeds.
 NO_TIPS = {'embedding_size', 'input_units', 'units', 'steps', 'epochs', 'max_minutes', 'patience', 'flat_epochs',
            'report_every', 'eval_every', 'save_every', 'sample_every', 'strategy', 'seed', 'init_from', 'init_weights',
-           'plateau_factor'}
+           'plateau_factor', 'discriminator_learning_rate'}
 
 
 def config(name):

@@ -82,6 +82,8 @@ def small(flags):
     del sizes['input_units']
   if 'chunk_curriculum' in flags:
     del sizes['chunk_length']
+  if flags.get('tokenizer') == 'sentencepiece':
+    sizes['vocab_size'] = VALUES['vocab_size'][0]
   if 'init_from' in flags:
     sizes = {name: value for name, value in sizes.items() if name not in FOLLOW}
   return sizes | flags
