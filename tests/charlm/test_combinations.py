@@ -70,8 +70,8 @@ def draw(rng, names):
       value = draw_value(FIELDS[name], rng)
       if name not in flags and value != FIELDS[name].default and accepted(small(flags | {name: value})):
         flags[name] = value
-  if 'init_from' in flags:  # which brings its network and tokenizer
-    flags = {name: value for name, value in flags.items() if name not in FOLLOW}
+  if 'init_from' in flags:  # which brings its network and tokenizer; bytes are never invalid
+    flags = {name: value for name, value in flags.items() if name not in {*FOLLOW, 'on_invalid'}}
   return flags
 
 
