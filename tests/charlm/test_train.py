@@ -330,7 +330,7 @@ def test_weights_that_are_not_finite_are_never_kept(corpus, tmp_path, capsys):
 
 def test_a_full_disk_under_the_record_is_one_line(corpus, finished, tmp_path):
   command = [sys.executable, '-m', 'charlm.train', *flags(corpus, tmp_path / 'run', '--report_every=1')[1:]]
-  run = subprocess.run(['bash', '-c', 'trap "" XFSZ; ulimit -f 2; exec "$@"', 'bash', *command], cwd=ROOT, text=True,
+  run = subprocess.run(['bash', '-c', 'trap "" XFSZ; ulimit -f 4; exec "$@"', 'bash', *command], cwd=ROOT, text=True,
                        capture_output=True)
   assert run.returncode == 1
   assert 'Traceback' not in run.stderr and 'cannot be' in run.stderr.splitlines()[-1], run.stderr
