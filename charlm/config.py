@@ -345,8 +345,9 @@ class TrainConfig(Checked):
                         'that fits texts of any length.',
                         minimum=0.0)
   max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation included; 0 '
-                             'sets no such limit. For when you want to be done. With no limit at all, 10 epochs.',
-                             minimum=0.0)
+                             'sets no such limit. For when you want to be done: where nothing else limits the run, '
+                             'sizes and rates that are not given are chosen to fit the text and the time, and shown. '
+                             'With no limit at all, 10 epochs.', minimum=0.0)
   patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; 0 never '
                         'does. Use it with a generous limit, to stop before the model learns by heart.', minimum=0)
   flat_epochs: int = field(0, 'Stop when this many passes in a row have not improved the training loss; 0 never does. '
@@ -451,6 +452,12 @@ class Config:
   def flat(self):
     """Flag name -> value."""
     return {k: v for group in dataclasses.asdict(self).values() for k, v in group.items()}
+
+  def replace(self, values):
+    """With these values of flags, by name."""
+    groups = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+    return Config(**{name: dataclasses.replace(group, **{k: v for k, v in values.items() if hasattr(group, k)})
+                     for name, group in groups.items()})
 
 
 RECURRENCE_HELP = (

@@ -1,5 +1,6 @@
 """charlm-train: trains a language model on a text."""
 import dataclasses
+import sys
 import time
 
 from charlm import workdir
@@ -34,6 +35,8 @@ def main(given):
   tokenizer, files = prepare.prepare(config.data, tokenizer)
   if config.train.init_from:
     workdir.warn_of_unknown(config.data.corpus, files.values())
+  if not begun:
+    config = fitted(config, given, files)
   streams.check_fits(config.data, files)
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started, profile=run_config.profile,
@@ -44,6 +47,17 @@ def main(given):
       workdir.save_config(folder, config, tokenizer)
     trainer.run()
   print(workdir.summary(folder, trainer.state, config.train.average))
+
+
+def fitted(config, given, files):
+  """The configuration with what fits the text and the time, and says so."""
+  from charlm import fit, native
+  tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
+  chosen = fit.fit(config, given, *tokens, native.threads())
+  if chosen:
+    flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())
+    print(f'notice: to fit {tokens[0]:,} tokens and {config.train.max_minutes:g} minutes: {flags}', file=sys.stderr)
+  return config.replace(chosen)
 
 
 run = define.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)
