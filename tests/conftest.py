@@ -2,6 +2,10 @@
 import os
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+# Most of the time of tests goes into compiling steps that run a few times.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false')
+if 'PYTEST_XDIST_WORKER' in os.environ:  # as many workers as cores: more threads would wait for each other
+  os.environ.setdefault('TF_NUM_INTRAOP_THREADS', '1')
 
 import pytest
 import tensorflow as tf

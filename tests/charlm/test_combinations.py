@@ -140,7 +140,7 @@ def resumes_bit_for_bit(flags, corpus, folder, monkeypatch):
 
 
 def test_killed_with_any_options_it_ends_in_the_same_bits(corpus, tmp_path, monkeypatch):
-  undrawn, defaults, chosen = set(FIELDS), Config().flat(), combinations(seed=15)
+  undrawn, defaults, chosen = set(FIELDS), Config().flat(), combinations(seed=84)
   for i, flags in enumerate(chosen):
     (tmp_path / str(i)).mkdir()
     if 'init_from' in flags:

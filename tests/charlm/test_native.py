@@ -24,6 +24,7 @@ SIZES = [(1, 1, 2), (3, 1, 5), (4, 2, 16), (5, 3, 7), (3, 9, 33), (2, 17, 24)]  
 @pytest.fixture(params=SETS)
 def instruction_set(request, monkeypatch):
   monkeypatch.setattr(native, 'register', lambda: ([request.param], ''))
+  monkeypatch.setattr(native, 'threads', lambda: 2)
   monkeypatch.setattr(native, '_pack', tf.function(native._pack.python_function, jit_compile=True))  # traced anew
   return request.param
 
