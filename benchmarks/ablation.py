@@ -1,18 +1,21 @@
 """What each option is worth: one baseline, and each option off or on in turn, with the same budget, over several seeds.
 
-    python -m benchmarks.ablation --corpus=TEXT [--steps=1000] [--seeds=3] [--only="lstm;zoneout"] [--out=ablation]
+    python -m benchmarks.ablation --corpus=TEXT [--steps=1000] [--seeds=3] [--jobs=2] [--only="lstm;zoneout"]
+                                  [--out=ablation]
 
 trains BASELINE and every variant of it (VARIANTS) on a text of at least 1 MB. The budget is in tokens that a step
 trains on: where chunks are longer or shorter there are fewer or more steps. All variants run with one seed before any
 runs with the next, and each run is a line of OUT/runs.jsonl when it is done: the same command goes on where it was
 stopped, and what is there makes a table. OUT/table.md has the table and OUT/plot.png the differences; both are written
-anew after each run.
+anew after each run. JOBS runs go on side by side, each with its share of the cores, because small models use one core
+better than two. What learns from its own predictions is evaluated on them, too, in a table of its own.
 
 A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
 the median, over all variants, of the standard deviation over seeds. A mean of n differences is by chance alone beyond
 2·sqrt(2/n) spreads in 1 of 20 comparisons.
 """
 import argparse
+import concurrent.futures
 import json
 import math
 import os
@@ -21,7 +24,7 @@ import statistics
 import sys
 import tempfile
 
-from benchmarks.training import spread, train
+from benchmarks.training import free_running, spread, train
 from charlm import checkpoint, record
 from charlm.config import RunError, parse_lengths
 
@@ -72,7 +75,8 @@ VARIANTS = {
     # penalties
     'activation penalty': dict(activation_penalty=1.0),
     'temporal penalty': dict(temporal_penalty=1.0),
-    'weight decay': dict(weight_decay=0.01),
+    'weight decay 0.01': dict(weight_decay=0.01),
+    'weight decay 0.1': dict(weight_decay=0.1),
     # optimizer
     'adamw': dict(optimizer='adamw'),
     'nadam': dict(optimizer='nadam'),
@@ -109,6 +113,7 @@ VARIANTS = {
     'bfloat16 products': dict(compute_dtype='bfloat16'),
 }
 EVALUATIONS = 6  # in a run, for what waits for them and to pick the best
+ALONE, ALONE_AFTER = 20, (1, 2, 5, 10, 20)  # tokens of free running, and those that the table has
 
 
 def against(name):
@@ -138,18 +143,20 @@ def arguments(name, corpus, steps, seed):
           *(f'--{flag}={value}' for flag, value in chosen.items())]
 
 
-def measure(flags):
-  """Trains with these flags -> figures of the run, or what it failed of."""
+def measure(name, flags, threads):
+  """Trains a variant with these flags -> figures of the run, or what it failed of."""
   with tempfile.TemporaryDirectory() as workdir:
     try:
-      lines = train(workdir, flags)
+      lines = train(workdir, flags, threads)
+      alone = name == 'baseline' or 'multi_step' in options(name)
+      free = {'free': free_running(workdir, ALONE, threads)} if alone else {}
     except RunError as error:
       return {'failed': str(error).splitlines()[-1]}
     weights, _ = checkpoint.read(checkpoint.best_path(workdir))
   valid = [line['valid_nats_per_token'] for line in lines if 'valid_nats_per_token' in line]
   return {'valid': min(valid), 'last': valid[-1], 'seconds': lines[-1]['seconds'],
           'speed': statistics.median(line['tokens_per_second'] for line in lines if 'tokens_per_second' in line),
-          'parameters': sum(a.size for name, a in weights.items() if name.startswith('model/'))}
+          'parameters': sum(a.size for name, a in weights.items() if name.startswith('model/')), **free}
 
 
 def summarise(runs):
@@ -202,6 +209,18 @@ def table(rows, one):
   return '\n'.join([*lines, '', f'One spread is {one:.4f} nats.' if one else 'One seed: no spread yet.', ''])
 
 
+def free_table(runs):
+  """Runs -> Markdown: the loss of tokens that follow on observed text, the model's own samples read in between."""
+  lines = [f'| variant | {" | ".join(f"token {n}" for n in ALONE_AFTER)} | tokens/s |',
+           '| --- ' * (len(ALONE_AFTER) + 2) + '|']
+  for name in VARIANTS:
+    same = [run for run in runs if run['variant'] == name and 'free' in run]
+    if same:
+      losses = [spread([run['free'][n - 1] for run in same]) for n in ALONE_AFTER]
+      lines.append(f'| {name} | {" | ".join(losses)} | {statistics.median(run["speed"] for run in same):,.0f} |')
+  return '\n'.join([*lines, ''])
+
+
 def plot(rows, one, path):
   """Draws the differences, their standard deviations over seeds, and what chance alone would do."""
   from matplotlib import ticker
@@ -234,6 +253,7 @@ def main():
   parser.add_argument('--corpus', required=True)
   parser.add_argument('--steps', type=int, default=1000)
   parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--jobs', type=int, default=2)
   parser.add_argument('--only', help='names of variants, separated by semicolons', default='')
   parser.add_argument('--out', default='ablation')
   args = parser.parse_args()
@@ -248,20 +268,27 @@ def main():
   (out / 'runs.jsonl').write_text(''.join(json.dumps(run) + '\n' for run in kept))  # without a line torn by a kill
   done = {(run['variant'], run['seed']): run for run in kept
           if (run['variant'], run['seed'], run['flags']) in wanted}
-  for name, seed, flags in wanted:
-    if (name, seed) not in done:
-      run = done[name, seed] = {'variant': name, 'seed': seed, 'flags': flags, **measure(flags)}
-      with open(out / 'runs.jsonl', 'a') as file:
-        file.write(json.dumps(run) + '\n')
-      print(f'seed {seed} {name}: {run.get("failed") or run["valid"]}', file=sys.stderr)
-      write(list(done.values()), out)
+  threads = max(1, (os.cpu_count() or 1) // args.jobs)
+  with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+    started = {pool.submit(measure, name, flags, threads): {'variant': name, 'seed': seed, 'flags': flags}
+               for name, seed, flags in wanted if (name, seed) not in done}
+    try:
+      for future in concurrent.futures.as_completed(started):
+        run = done[started[future]['variant'], started[future]['seed']] = started[future] | future.result()
+        with open(out / 'runs.jsonl', 'a') as file:
+          file.write(json.dumps(run) + '\n')
+        print(f'seed {run["seed"]} {run["variant"]}: {run.get("failed") or run["valid"]}', file=sys.stderr)
+        write(list(done.values()), out)
+    except BaseException:
+      pool.shutdown(cancel_futures=True)
+      raise
   print(write(list(done.values()), out))
 
 
 def write(runs, out):
-  """Runs -> OUT/table.md and OUT/plot.png. -> the table."""
+  """Runs -> OUT/table.md and OUT/plot.png. -> the tables."""
   rows, one = summarise(runs)
-  text = table(rows, one)
+  text = f'{table(rows, one)}\n{free_table(runs)}'
   (out / 'table.md').write_text(text)
   plot(rows, one, out / '.plot.png')
   os.replace(out / '.plot.png', out / 'plot.png')

@@ -66,6 +66,14 @@ def test_the_table():
       '| sgd | failed: no / end |  |  |  |  |  |  |', '', 'One spread is 0.1414 nats.']
 
 
+def test_the_table_of_what_models_do_on_their_own():
+  free = [1 + i / 10 for i in range(20)]
+  runs = [run(name, 0, 2.0) | {'free': free} for name in ('multi-step loss', 'baseline')] + [run('lstm', 0, 2.0)]
+  *_, line, last = ablation.free_table(runs).splitlines()
+  assert line == '| baseline | 1.0000 | 1.1000 | 1.4000 | 1.9000 | 2.9000 | 1,000 |'
+  assert last.startswith('| multi-step loss | ')
+
+
 def test_the_table_of_one_seed():
   rows, one = ablation.summarise(RUNS[:2])
   assert one is None
@@ -75,14 +83,15 @@ def test_the_table_of_one_seed():
 def test_a_stopped_ablation_goes_on(tmp_path, monkeypatch, capsys):
   trained, out = [], tmp_path / 'out'
 
-  def measure(flags):
+  def measure(name, flags, threads):
     if len(trained) == 3:
       raise KeyboardInterrupt
     trained.append(flags)
     return {'valid': 2.0 + 0.1 * len(trained), 'speed': 1.0, 'parameters': 5}
 
   monkeypatch.setattr(ablation, 'measure', measure)
-  monkeypatch.setattr('sys.argv', ['ablation', '--corpus=a', '--seeds=2', '--only=lstm;baseline', f'--out={out}'])
+  monkeypatch.setattr('sys.argv', ['ablation', '--corpus=a', '--seeds=2', '--jobs=1', '--only=lstm;baseline',
+                                   f'--out={out}'])
   with pytest.raises(KeyboardInterrupt):
     ablation.main()
   assert [next(f for f in flags if 'seed' in f) for flags in trained] == ['--seed=0', '--seed=0', '--seed=1']
