@@ -16,7 +16,8 @@ def run(module, *arguments, threads=0):
   environment = os.environ | ({'TF_NUM_INTRAOP_THREADS': str(threads)} if threads else {})
   result = subprocess.run(command, capture_output=True, text=True, env=environment)
   if result.returncode:
-    raise RunError(f'{" ".join(command)}\n{result.stderr.strip().splitlines()[-1]}')
+    said = result.stderr.strip().splitlines() or [f'exit status {result.returncode}']
+    raise RunError(f'{" ".join(command)}\n{said[-1]}')
   return result.stdout
 
 

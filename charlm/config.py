@@ -319,11 +319,11 @@ class TrainConfig(Checked):
   multi_step_schedule: str = field('constant', 'Whether --multi_step_mix holds from the start (constant) or is reached '
                                    'at the end, from 0 up (linear), so that the model first learns to predict.',
                                    choices=['constant', 'linear'])
-  professor_forcing: float = field(0.0, 'Weight in the loss of being told, by a discriminator that learns beside the '
-                                   'model, from how the model behaves on true text, in the stretches of --multi_step '
-                                   '(professor forcing); 0 is off. For text that goes astray over a long time; '
-                                   '--multi_step_weight=0 beside it makes it the only thing that stretches teach.',
-                                   minimum=0.0)
+  professor_forcing: float = field(0.0, 'Weight in the loss of behaving in the stretches of --multi_step as on true '
+                                   'text, by the verdict of a discriminator that learns beside the model to tell the '
+                                   'two apart (professor forcing); 0 is off. For text that goes astray over a long '
+                                   'time; --multi_step_weight=0 beside it makes it the only thing that stretches '
+                                   'teach.', minimum=0.0)
   professor_forcing_teacher: bool = field(False, 'Let --professor_forcing move the behaviour on true text towards that '
                                           'of the model on its own, too. To compare, or where it moves too slowly.')
   discriminator_learning_rate: float = field(0.001, 'Learning rate of the discriminator of --professor_forcing (Adam). '
@@ -455,8 +455,10 @@ class Config:
 
   def replace(self, values):
     """With these values of flags, by name."""
+    assert values.keys() <= self.flat().keys(), values
     groups = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    return Config(**{name: dataclasses.replace(group, **{k: v for k, v in values.items() if hasattr(group, k)})
+    return Config(**{name: dataclasses.replace(group, **{k: v for k, v in values.items()
+                                                         if k in group.__dataclass_fields__})
                      for name, group in groups.items()})
 
 

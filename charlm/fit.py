@@ -1,7 +1,7 @@
 """Sizes and rates that fit the text and the time, for whoever sets --corpus and --max_minutes and no more.
 
-A rule of thumb through recipes that were tuned on 0.4 to 3 MB of text, for 2 to 120 minutes on 2 cores; benchmarks/ has
-their figures. Of the time, D, the tokens that the model takes in meanwhile, and N, the tokens of the text:
+A rule of thumb, through recipes that were tuned on 0.4 to 3 MB of text for 2 minutes to 2 hours on 2 cores; the figures
+are in benchmarks/README.md. Of the time, D, the tokens that the model takes in meanwhile, and N, those of the text:
 
     units        grow with the fourth root of the time. The work for a token and the tokens that are worth learning from
                  both grow with the weights (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models"),
@@ -11,56 +11,78 @@ their figures. Of the time, D, the tokens that the model takes in meanwhile, and
                  heart.
 """
 import math
+import statistics
 
 from charlm.config import Config
 
 # The recipe that the others are scaled from: --preset=shakespeare_quick.
 MINUTES, TOKENS = 2.0, 3.2e6
 UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.1
-TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 8 weights
+TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights
 MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.5
 HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.15  # passes up to which nothing is dropped; so much for each doubling
 STEPS_OF_PASS = 8  # at least
 EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
+SAVE_SECONDS = 300  # what a kill may lose, at most
+RATED = 'adam', 'adamw', 'nadam'  # optimizers that the learning rate suits
 
 
-def fit(config: Config, given, num_tokens, num_validation_tokens, threads):
+def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *, threads, replicas=1):
   """-> {flag: value} of what is not given, for a run that --max_minutes alone limits; {} for another.
 
   Args:
     config: all choices so far.
     given: names of the flags that stay as they are.
     num_tokens, num_validation_tokens: of the splits.
-    threads: of the processor that the run has.
+    vocab_size: of the tokenizer.
+    threads: of the processor, that the run has.
+    replicas: that share the rows.
   """
-  train, model = config.train, config.model
+  data, model, train = config.data, config.model, config.train
   if 'max_minutes' not in given or not train.max_minutes or train.steps or train.epochs:
     return {}
-  given = {*given, *(model.__dataclass_fields__ if train.init_from else ()),
-           *(['chunk_length'] if config.data.chunk_curriculum else ())}
-  power = threads / 2
-  units = UNITS * (power * train.max_minutes / MINUTES)**0.25
-  units = _nearest(32, min(units, MOST_UNITS, (num_tokens / TOKENS_OF_UNIT)**0.5))
-  units = model.units if 'units' in given else units
-  speed = power / seconds_per_token(units, model.layers)
-  tokens = 60 * train.max_minutes * speed
-  scale, passes = (tokens / TOKENS)**0.25, tokens / num_tokens
-  chunk = config.data.chunk_length if 'chunk_length' in given else min(MOST_CHUNK, _nearest(16, CHUNK * scale))
-  rows = min(MOST_ROWS, _nearest(8, ROWS * scale), max(1, num_tokens // (STEPS_OF_PASS * chunk)))
-  steps = tokens / (rows * chunk)
-  evaluations = EVALUATION_SHARE * 60 * train.max_minutes * 3 * speed / max(1, num_validation_tokens)
+  given, seconds, power = set(given), 60 * train.max_minutes, threads / 2
+  if train.init_from:  # whose network it is, and what it knows shall not be decayed away
+    given |= {*model.__dataclass_fields__, 'learning_rate', 'weight_decay'}
+  if train.optimizer.lower() not in RATED:
+    given |= {'learning_rate', 'weight_decay'}
+
+  def choose(name, value):
+    return getattr(data if hasattr(data, name) else model, name) if name in given else value
+
+  units = min(MOST_UNITS, UNITS * (power * train.max_minutes / MINUTES)**0.25, (num_tokens / TOKENS_OF_UNIT)**0.5)
+  units = choose('units', _nearest(32, units))
+  speed = power / seconds_per_token(config, units, vocab_size)
+  tokens = seconds * speed
+  scale = (tokens / TOKENS)**0.25
+  chunk = min(MOST_CHUNK, _nearest(16, CHUNK * scale), num_tokens - 1)
+  chunk = choose('chunk_length', max(chunk, 2 * data.chunk_overlap, train.multi_step + 1))
+  lengths = data.lengths if data.chunk_curriculum else (chunk,)
+  rows = min(MOST_ROWS, _nearest(8, ROWS * scale), num_tokens // (STEPS_OF_PASS * max(lengths)))
+  rows = choose('batch_size', max(rows // replicas, 1) * replicas)
+  length = statistics.mean(lengths)
+  steps, passes = tokens / (rows * length), tokens * (1 - data.chunk_overlap / length) / num_tokens
   dropout = DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES)
+  evaluations = int(min(EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, num_validation_tokens)))
+  evaluations = max(evaluations, len(train.needing_validation()))
+  saves = max(10, seconds / SAVE_SECONDS)
   fitted = {'units': units, 'chunk_length': chunk, 'batch_size': rows,
-            'dropout': min(MOST_DROPOUT, max(0.0, round(dropout, 1))), 'weight_decay': WEIGHT_DECAY,
+            'dropout': min(MOST_DROPOUT, max(0.0, round(dropout, 2))), 'weight_decay': WEIGHT_DECAY,
             'learning_rate': round(LEARNING_RATE * (UNITS / units)**0.5, 4),
-            'eval_every': math.ceil(steps / max(1, min(EVALUATIONS, int(evaluations)))),
-            'save_every': math.ceil(steps / 10), 'sample_every': math.ceil(steps / 5)}
+            'eval_every': math.ceil(steps / evaluations) if evaluations else 0,
+            'save_every': math.ceil(steps / saves), 'sample_every': math.ceil(steps / 5)}
+  if data.chunk_curriculum:
+    del fitted['chunk_length']
   return {name: value for name, value in fitted.items() if name not in given}
 
 
-def seconds_per_token(units, layers):
+def seconds_per_token(config: Config, units, vocab_size):
   """Of training on 2 cores: benchmarks/README.md, the cost of training per token."""
-  return 1e-5 + 1.4e-10 * units**2 * (2 * layers - 1)
+  model, train = config.model, config.train
+  products = {'gru': 3, 'lstm': 4}[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
+  native = model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
+  slower = (1.0 if native else 1.4) * (2 if train.multi_step else 1) * (2 if train.professor_forcing else 1)
+  return slower * (1e-5 + 4.7e-11 * products)
 
 
 def _nearest(n, x):

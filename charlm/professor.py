@@ -10,7 +10,7 @@ recurrent layers and the probabilities of the next token, step by step. Losses, 
 
 Both behaviours set out from the same states, and nothing is dropped in either, so that they differ in what is read
 alone. Gradients reach the model through outputs and probabilities, not through the samples. How often D is right is
-measured on each step, over all replicas, and decides on the next one; so one backward pass does for both losses.
+measured on each step that has whole stretches, over all replicas, and decides on the next one.
 """
 import itertools
 from typing import NamedTuple
@@ -108,5 +108,5 @@ class Professor:
     # Keras adds up what the replicas hand it, which is the same in all.
     stretches = tf.maximum(judged / 2, 1.0)
     self.optimizer.apply([g / stretches / replicas for g in gradients], self.weights)
-    self.accuracy.assign(tf.math.divide_no_nan(right, judged))
+    self.accuracy.assign(tf.where(judged > 0, right / tf.maximum(judged, 1.0), self.accuracy))
     return self.accuracy.read_value()

@@ -36,7 +36,7 @@ def main(given):
   if config.train.init_from:
     workdir.warn_of_unknown(config.data.corpus, files.values())
   if not begun:
-    config = fitted(config, given, files)
+    config = fitted(config, given, files, tokenizer.vocab_size)
   streams.check_fits(config.data, files)
   trainer = loop.Trainer(config, folder, files['train'], files.get('valid'),
                          workdir.identity(tokenizer, files), started=started, profile=run_config.profile,
@@ -49,14 +49,16 @@ def main(given):
   print(workdir.summary(folder, trainer.state, config.train.average))
 
 
-def fitted(config, given, files):
-  """The configuration with what fits the text and the time, and says so."""
-  from charlm import fit, native
+def fitted(config, given, files, vocab_size):
+  """The configuration with what fits the text and the time; says on standard error what that is."""
+  from charlm import fit, learner, native
   tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
-  chosen = fit.fit(config, given, *tokens, native.threads())
+  threads, replicas = native.threads(), learner.make_strategy(config.train.strategy).num_replicas_in_sync
+  chosen = fit.fit(config, given, *tokens, vocab_size, threads=threads, replicas=replicas)
   if chosen:
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())
-    print(f'notice: to fit {tokens[0]:,} tokens and {config.train.max_minutes:g} minutes: {flags}', file=sys.stderr)
+    print(f'notice: to fit {tokens[0]:,} tokens, {config.train.max_minutes:g} minutes and {threads} cores: {flags}',
+          file=sys.stderr)
   return config.replace(chosen)
 
 

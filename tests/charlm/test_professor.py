@@ -137,6 +137,13 @@ def test_who_learns_when(accuracy, teaches, learns):
   assert any((w.numpy() != b).any() for w, b in zip(one.weights, before, strict=True)) == learns
 
 
+def test_a_step_without_whole_stretches_leaves_the_verdict():
+  one = make().professor
+  one.accuracy.assign(0.8)
+  nothing = tf.constant(0.0)
+  assert float(one.learn([tf.zeros_like(w) for w in one.weights], nothing, nothing, 1)) == pytest.approx(0.8)
+
+
 def test_it_learns_to_tell_behaviours_apart():
   one, random = make(discriminator_learning_rate=0.003).professor, np.random.default_rng(0)
   accuracies = []

@@ -259,7 +259,7 @@ def test_what_a_model_does_on_its_own_is_reported(corpus, tmp_path, capsys):
   train.run(flags(corpus, tmp_path / 'run', '--multi_step=5', '--professor_forcing=0.5', '--steps=3', '--eval_every=0',
                   '--sample_every=0'))
   line = metrics(tmp_path / 'run')[-1]
-  assert 0 <= line['discriminator_accuracy'] <= 1 and line['multi_step_nats_per_token'] > 1
+  assert 0 < line['discriminator_accuracy'] < 1 and line['multi_step_nats_per_token'] > 1
   assert 'nats on its own, discriminator right ' in capsys.readouterr().err
 
 
@@ -380,6 +380,19 @@ def test_a_corpus_that_will_not_do_gets_one_line_and_leaves_nothing(tmp_path, ca
   errors = capsys.readouterr().err.splitlines()
   assert len(errors) == 1 and all(word.format(corpus=corpus) in errors[0] for word in words), errors
   assert not (tmp_path / 'run').exists()
+
+
+def test_a_run_that_only_time_limits_fits_the_text(corpus, tmp_path, capsys):
+  arguments = ['charlm-train', f'--corpus={corpus}', f'--workdir={tmp_path / "run"}', '--max_minutes=0.05']
+  train.run(arguments)
+  errors = capsys.readouterr().err
+  assert f'notice: to fit {len(TEXT) * 9 // 10:,} tokens, 0.05 minutes and ' in errors and ' --units=32 ' in errors
+  kept = (tmp_path / 'run' / 'config.json').read_text()
+  assert json.loads(kept)['model']['units'] == 32
+  for again in arguments, ['charlm-train', f'--workdir={tmp_path / "run"}']:
+    train.run(again)
+    assert 'notice: to fit' not in capsys.readouterr().err
+  assert (tmp_path / 'run' / 'config.json').read_text() == kept
 
 
 def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
