@@ -7,16 +7,14 @@ trains BASELINE and every variant of it (VARIANTS) on a text of at least 1 MB. T
 trains on: where chunks are longer or shorter there are fewer or more steps. All variants run with one seed before any
 runs with the next, and each run is a line of OUT/runs.jsonl when it is done: the same command goes on where it was
 stopped, and what is there makes a table. OUT/table.md has the table and OUT/plot.png the differences; both are written
-anew after each run. JOBS runs go on side by side, each with its share of the cores, because small models use one core
-better than two. What learns from its own predictions is evaluated on them, too, in a table of its own.
+anew after each run. JOBS runs go on side by side. What learns from its own predictions is evaluated on them, too, in a
+table of its own.
 
 A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
 the median, over all variants, of the standard deviation over seeds. A mean of n differences is by chance alone beyond
 2·sqrt(2/n) spreads in 1 of 20 comparisons.
 """
 import argparse
-import concurrent.futures
-import json
 import math
 import os
 import pathlib
@@ -24,12 +22,10 @@ import statistics
 import sys
 import tempfile
 
-from benchmarks.training import free_running, spread, train
-from charlm import checkpoint, record
+from benchmarks.training import BASELINE, free_running, jobs, spread, sweep, train
+from charlm import checkpoint
 from charlm.config import RunError, parse_lengths
 
-BASELINE = dict(tokenizer='char', batch_size=16, chunk_length=64, embedding_size=64, input_units=128, units=128,
-                layers=2, learning_rate=0.005)
 # name: flags, or flags and the variant that they are added to. The rates of other optimizers are those that are usual
 # for them beside Adam's.
 VARIANTS = {
@@ -143,11 +139,12 @@ def arguments(name, corpus, steps, seed):
           *(f'--{flag}={value}' for flag, value in chosen.items())]
 
 
-def measure(name, flags, threads):
-  """Trains a variant with these flags -> figures of the run, or what it failed of."""
+def measure(run, threads):
+  """Trains a variant -> figures of the run, or what it failed of."""
+  name = run['variant']
   with tempfile.TemporaryDirectory() as workdir:
     try:
-      lines = train(workdir, flags, threads)
+      lines = train(workdir, run['flags'], threads)
       alone = name == 'baseline' or 'multi_step' in options(name)
       free = {'free': free_running(workdir, ALONE, threads)} if alone else {}
     except RunError as error:
@@ -253,7 +250,7 @@ def main():
   parser.add_argument('--corpus', required=True)
   parser.add_argument('--steps', type=int, default=1000)
   parser.add_argument('--seeds', type=int, default=3)
-  parser.add_argument('--jobs', type=int, default=2)
+  parser.add_argument('--jobs', type=jobs, default=2)
   parser.add_argument('--only', help='names of variants, separated by semicolons', default='')
   parser.add_argument('--out', default='ablation')
   args = parser.parse_args()
@@ -262,27 +259,13 @@ def main():
     parser.error(f'--only: no variant {"; ".join(unknown)}; expected some of {"; ".join(VARIANTS)}')
   out = pathlib.Path(args.out)
   out.mkdir(parents=True, exist_ok=True)
-  wanted = [(name, seed, arguments(name, args.corpus, args.steps, seed)) for seed in range(args.seeds)
-            for name in VARIANTS if name in names]
-  kept = record.read_metrics(out / 'runs.jsonl')
-  (out / 'runs.jsonl').write_text(''.join(json.dumps(run) + '\n' for run in kept))  # without a line torn by a kill
-  done = {(run['variant'], run['seed']): run for run in kept
-          if (run['variant'], run['seed'], run['flags']) in wanted}
-  threads = max(1, (os.cpu_count() or 1) // args.jobs)
-  with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-    started = {pool.submit(measure, name, flags, threads): {'variant': name, 'seed': seed, 'flags': flags}
-               for name, seed, flags in wanted if (name, seed) not in done}
-    try:
-      for future in concurrent.futures.as_completed(started):
-        run = done[started[future]['variant'], started[future]['seed']] = started[future] | future.result()
-        with open(out / 'runs.jsonl', 'a') as file:
-          file.write(json.dumps(run) + '\n')
-        print(f'seed {run["seed"]} {run["variant"]}: {run.get("failed") or run["valid"]}', file=sys.stderr)
-        write(list(done.values()), out)
-    except BaseException:
-      pool.shutdown(cancel_futures=True)
-      raise
-  print(write(list(done.values()), out))
+  wanted = [{'variant': name, 'seed': seed, 'flags': arguments(name, args.corpus, args.steps, seed)}
+            for seed in range(args.seeds) for name in VARIANTS if name in names]
+  for runs in sweep(wanted, measure, out / 'runs.jsonl', args.jobs):
+    text = write(runs, out)
+    print(f'{len(runs)} of {len(wanted)}: seed {runs[-1]["seed"]} {runs[-1]["variant"]}: '
+          f'{runs[-1].get("failed") or runs[-1]["valid"]}', file=sys.stderr)
+  print(text)
 
 
 def write(runs, out):

@@ -1,28 +1,27 @@
 """What overlap between chunks buys, with the right state carried: loss for the same text, work and time.
 
-    python -m benchmarks.overlap [--corpus=pydoc] [--chunk_length=64] [--overlaps=0,16,32,48] [--seeds=3]
-                                 [--epochs=2] [--steps=1000] [--minutes=1] [--json=overlap.json] [--units=192 ...]
+    python -m benchmarks.overlap --corpus=TEXT [--overlaps=0,16,32,48] [--seeds=3] [--jobs=2] [--epochs=2]
+                                 [--steps=2000] [--minutes=1] [--out=overlap] [--units=256 ...]
 
-trains the same model with each overlap and seed, once for each budget (0 leaves one out):
+trains the baseline of the ablation with each overlap and seed, once for each budget (0 leaves one out):
 
   epochs    the same text: chunks that overlap by half do twice the work on it
   steps     the same work, in tokens trained: a token counts in each chunk that it is in
   minutes   the same time by the clock, preparation and compilation included
 
-Overlaps are in tokens, by default none and one, two and three quarters of the chunk. Other flags go to charlm-train.
-The overlaps take turns, so that what else goes on in the machine meets all of them. A table in Markdown goes to
-standard output: the validation loss at the end of the budget, its mean and standard deviation over the seeds. The JSON
-file has every line that the runs reported, with tokens and seconds.
+Overlaps are in tokens of chunks of 64. Other flags go to charlm-train. JOBS runs go on side by side; each is a line of
+OUT/runs.jsonl when it is done, with every line that it reported, and the same command goes on where it was stopped.
+OUT/table.md has the validation loss at the end of the budget, its mean and standard deviation over the seeds.
 """
 import argparse
-import json
 import pathlib
 import statistics
 import sys
 import tempfile
 
-from benchmarks.training import spread, train
+from benchmarks.training import BASELINE, jobs, spread, sweep, train
 
+SAME = dict(dropout=0, weight_decay=0, eval_every=0)  # where a time would choose what fits it
 BUDGETS = {'epochs': '--epochs', 'steps': '--steps', 'minutes': '--max_minutes'}
 
 
@@ -44,33 +43,37 @@ def table(runs):
   return '\n'.join(lines)
 
 
+def measure(run, threads):
+  """Trains with an overlap -> figures of the run."""
+  with tempfile.TemporaryDirectory() as workdir:
+    lines = train(workdir, run['flags'], threads)
+  return {'valid': lines[-1]['valid_nats_per_token'], 'metrics': lines}
+
+
 def main():
   parser = argparse.ArgumentParser()
-  parser.add_argument('--corpus', default='pydoc')
-  parser.add_argument('--chunk_length', type=int, default=64)
-  parser.add_argument('--overlaps')
+  parser.add_argument('--corpus', required=True)
+  parser.add_argument('--overlaps', default='0,16,32,48')
   parser.add_argument('--seeds', type=int, default=3)
+  parser.add_argument('--jobs', type=jobs, default=2)
   parser.add_argument('--epochs', type=float, default=2)
-  parser.add_argument('--steps', type=int, default=1000)
+  parser.add_argument('--steps', type=int, default=2000)
   parser.add_argument('--minutes', type=float, default=1)
-  parser.add_argument('--json')
+  parser.add_argument('--out', default='overlap')
   args, flags = parser.parse_known_args()
-  quarters = [args.chunk_length * i // 4 for i in range(4)]
-  overlaps, runs = [int(n) for n in args.overlaps.split(',')] if args.overlaps else quarters, []
-  for budget, flag in BUDGETS.items():
-    amount = getattr(args, budget)
-    for seed in range(args.seeds if amount else 0):
-      for overlap in overlaps:
-        with tempfile.TemporaryDirectory() as workdir:
-          lines = train(workdir, [f'--corpus={args.corpus}', f'--chunk_length={args.chunk_length}', f'--seed={seed}',
-                                  f'--chunk_overlap={overlap}', f'{flag}={amount}', *flags])
-        runs.append({'budget': f'{budget}={amount:g}', 'overlap': overlap, 'chunk_length': args.chunk_length,
-                     'seed': seed, 'valid': lines[-1]['valid_nats_per_token'], 'metrics': lines})
-        print(f'{runs[-1]["budget"]} overlap {overlap} seed {seed}: {runs[-1]["valid"]:.4f}', file=sys.stderr)
-        if args.json:
-          whole = {'corpus': args.corpus, 'flags': flags, 'runs': runs}
-          pathlib.Path(args.json).write_text(json.dumps(whole, indent=1))
-  print(table(runs))
+  out = pathlib.Path(args.out)
+  out.mkdir(parents=True, exist_ok=True)
+  wanted = [{'budget': f'{budget}={amount:g}', 'overlap': overlap, 'chunk_length': BASELINE['chunk_length'],
+             'seed': seed, 'flags': [f'--corpus={args.corpus}', *(f'--{k}={v}' for k, v in (BASELINE | SAME).items()),
+                                     f'{flag}={amount}', f'--chunk_overlap={overlap}', f'--seed={seed}', *flags]}
+            for seed in range(args.seeds) for budget, flag in BUDGETS.items() if (amount := getattr(args, budget))
+            for overlap in map(int, args.overlaps.split(','))]
+  for runs in sweep(wanted, measure, out / 'runs.jsonl', args.jobs):
+    order = sorted(runs, key=lambda run: wanted.index({k: run[k] for k in wanted[0]}))
+    (out / 'table.md').write_text(table(order) + '\n')
+    print(f'{len(runs)} of {len(wanted)}: {runs[-1]["budget"]} overlap {runs[-1]["overlap"]} seed {runs[-1]["seed"]}: '
+          f'{runs[-1]["valid"]:.4f}', file=sys.stderr)
+  print(table(order))
 
 
 if __name__ == '__main__':

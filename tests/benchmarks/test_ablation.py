@@ -83,10 +83,10 @@ def test_the_table_of_one_seed():
 def test_a_stopped_ablation_goes_on(tmp_path, monkeypatch, capsys):
   trained, out = [], tmp_path / 'out'
 
-  def measure(name, flags, threads):
+  def measure(run, threads):
     if len(trained) == 3:
       raise KeyboardInterrupt
-    trained.append(flags)
+    trained.append(run['flags'])
     return {'valid': 2.0 + 0.1 * len(trained), 'speed': 1.0, 'parameters': 5}
 
   monkeypatch.setattr(ablation, 'measure', measure)

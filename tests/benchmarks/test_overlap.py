@@ -1,5 +1,8 @@
-"""The table of overlaps: means, spreads, and differences between runs of one seed."""
+"""The overlaps: the table's means, spreads and differences between runs of one seed; what is run."""
 from benchmarks import overlap
+from charlm.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from charlm.fit import fit
+from flags import define
 
 
 def run(budget, tokens, seed, valid):
@@ -14,3 +17,28 @@ def test_the_table():
   assert plain == ('| steps=10 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 2.1000 ± 0.1414 | 0.0000 ± 0.0000 |')
   assert half == ('| steps=10 | 4 of 8 | 10 | 1,000 | 0.50 | 3 | 1.6000 ± 0.1414 | -0.5000 ± 0.0000 |')
   assert other == '| minutes=1 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 3.0000 | 0.0000 |'
+
+
+def test_what_is_run(tmp_path, monkeypatch, capsys):
+  """Nothing is left for charlm-train to fit to the time, so that all budgets train one model."""
+  seen = []
+
+  def measure(run, threads):
+    seen.append(run['flags'])
+    return {'valid': 2.0, 'metrics': [{'step': 1, 'tokens': 1, 'epoch': 0.5, 'seconds': 3.0}]}
+
+  monkeypatch.setattr(overlap, 'measure', measure)
+  monkeypatch.setattr('sys.argv', ['overlap', '--corpus=pydoc', '--seeds=2', '--epochs=0', '--units=32',
+                                   f'--out={tmp_path}'])
+  overlap.main()
+  assert len(seen) == 2 * 2 * 4 and len(set(map(tuple, seen))) == len(seen)
+  assert capsys.readouterr().out.count('± 0.0000 | 0.0000 ± 0.0000 |') == 8
+  overlap.main()
+  assert len(seen) == 2 * 2 * 4
+  groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
+  for flags in seen:
+    given = define.parse(['overlap', '--workdir=w', *flags], (RunConfig, *groups.values()))
+    config = Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
+                       for name, group in groups.items()})
+    left = fit(config, given, 10**6, 10**5, 64, threads=2)
+    assert config.model.units == 32 and left.keys() <= {'save_every', 'sample_every'}
