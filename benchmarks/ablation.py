@@ -58,6 +58,7 @@ VARIANTS = {
     'initial state noise': dict(initial_state='noise'),
     'state reset in 1% of chunks': dict(reset_probability=0.01),
     'state not carried': dict(reset_probability=1.0),
+    'each speech a document': dict(document_reset=True, document_separator='\\n\\n'),
     # noise
     'dropout': dict(dropout=0.1),
     'dropout, one mask a chunk': (dict(dropout_per='sequence'), 'dropout'),

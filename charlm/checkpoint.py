@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -103,7 +104,9 @@ def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
 
 
 def _names(prefix, variables):
-  return [f'{prefix}/{i:03d}.{v.name.partition(":")[0].replace("/", ".")}' for i, v in enumerate(variables)]
+  """Their place and name. Keras numbers those that have none by what else the process has made: they go without."""
+  names = [re.sub(r'^variable_\d+$', 'variable', v.name.partition(':')[0]) for v in variables]
+  return [f'{prefix}/{i:03d}.{name.replace("/", ".")}' for i, name in enumerate(names)]
 
 
 def collect(prefix, variables):

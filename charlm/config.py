@@ -69,6 +69,7 @@ def share(text):
   return field(0.0, text, minimum=0.0, maximum=255 / 256)
 
 
+MAPS = {'gru': 3, 'lstm': 4}  # of each cell: a unit has so many weights for each number that it reads
 DROPOUTS = 'dropout', 'input_dropout', 'layer_dropout', 'output_dropout', 'recurrent_dropout'
 
 
@@ -175,7 +176,7 @@ class ModelConfig(Checked):
   input_units: int = field(256, 'Units of a feed-forward input layer. As many as --units is a good start.', minimum=1)
   cell: str = field('gru', 'Recurrent cell: gru, or lstm, which has a third more weights and twice the state: to '
                     'compare, or for recipes that are known for it. The native kernels have gru.',
-                    choices=['gru', 'lstm'])
+                    choices=list(MAPS))
   layers: int = field(2, 'Recurrent layers. Two or three are best for most text.', minimum=1)
   units: int = field(256, 'Units of a recurrent layer: the memory of the model. Work grows with its square.',
                      minimum=2)
@@ -243,6 +244,12 @@ class ModelConfig(Checked):
                              'sums, norms, gates and the loss stay float32. bfloat16 is faster on accelerators that '
                              'have it, slower on most CPUs.', choices=['float32', 'bfloat16'])
 
+  @classmethod
+  def of_training(cls):
+    """Flags that change what is learned from a step, but neither the weights' shapes nor what the model is after it."""
+    return (*DROPOUTS, 'embedding_dropout', 'weight_drop', 'dropout_per', 'reset_probability', 'activation_penalty',
+            'temporal_penalty')
+
   @property
   def drops(self):
     """Whether training drops anything at random."""
@@ -253,8 +260,7 @@ class ModelConfig(Checked):
   def least_weights(self):
     """Numbers in the largest weights, whatever the vocabulary: a lower bound that costs nothing to know."""
     entry = self.embedding_size * self.input_units + self.input_units**2 * (self.input_layers - 1)
-    maps = 4 if self.cell == 'lstm' else 3
-    return (entry if self.input_layers else 0) + maps * self.units**2 * (2 * self.layers - 1)
+    return (entry if self.input_layers else 0) + MAPS[self.cell] * self.units**2 * (2 * self.layers - 1)
 
   def check(self):
     for name in (*DROPOUTS, 'embedding_dropout', 'zoneout', 'zoneout_output', 'weight_drop'):
@@ -263,9 +269,9 @@ class ModelConfig(Checked):
         raise UserError(f'--{name}={rate}: expected 0 or at least 1/256, the smallest share that is drawn')
     if not self.input_layers:
       self.refuse('input_units', beside='--input_layers=0')
-    if self.cell == 'gru':
-      self.refuse('forget_bias', 'cell_norm', 'zoneout_output', beside='--cell=gru')
-    else:
+    if self.cell != 'lstm':
+      self.refuse('forget_bias', 'cell_norm', 'zoneout_output', beside=f'--cell={self.cell}')
+    if self.cell != 'gru':
       self.refuse('reset_bias', 'update_bias', beside=f'--cell={self.cell}')
     if not self.layer_norm:
       self.refuse('norm', beside='--layer_norm=False')
@@ -306,7 +312,8 @@ class TrainConfig(Checked):
                                  'no fixed norm suits the whole run.', minimum=0.0, below=100.0)
   multi_step: int = field(0, 'Steps that the model goes on from its own predictions, in stretches that set out all '
                           'along the chunk and are judged by the true text (multi-step loss); 0 is off. Try 5 to 20 '
-                          'where text that the model writes goes astray; it takes about twice the time.', minimum=0)
+                          'where text that the model writes goes astray; it takes two to three times the time.',
+                          minimum=0)
   multi_step_input: str = field('sampled', 'What a step of --multi_step reads: a token sampled from the prediction, as '
                                 'when the model writes, or the expected embedding, which gradients go through, for '
                                 'predictions that should take part in being right later.',
@@ -367,7 +374,8 @@ class TrainConfig(Checked):
                     minimum=0, maximum=2**31 - 1)
   init_from: str = field('', 'Folder of a trained model to start from: its weights, network and tokenizer, learned '
                          'further on this text by a fresh optimizer. For a small text that is like a large one that '
-                         'was learned before; a --learning_rate of a third or less keeps more of it.')
+                         'was learned before; a --learning_rate of a third or less keeps more of it. Dropout and '
+                         'penalties may be others, and are as they were where they are not given.')
   init_weights: str = field('best', 'Weights of --init_from: best (by its validation loss) or last.',
                             choices=['best', 'last'])
 
@@ -382,6 +390,13 @@ class TrainConfig(Checked):
                'average': self.average == 'validation'}
     return [f'--{name}={getattr(self, name)}' for name, needs in needing.items() if needs]
 
+  def waits(self):
+    """{flag: the first evaluation at which it can act}, for those that wait for validation losses."""
+    waits = {'patience': (self.patience, self.patience + 1),
+             'plateau_patience': (self.schedule == 'plateau', self.plateau_patience + 1),
+             'average_patience': (self.average == 'validation', self.average_patience + 2)}
+    return {name: first for name, (acts, first) in waits.items() if acts}
+
   def check(self):
     for flag in () if self.eval_every else self.needing_validation():
       raise UserError(f'{flag} with --eval_every=0: expected evaluations to wait for, such as --eval_every=500')
@@ -389,7 +404,7 @@ class TrainConfig(Checked):
       self.refuse('final_fraction', beside=f'--schedule={self.schedule}')
     if self.schedule != 'plateau':
       self.refuse('plateau_factor', 'plateau_patience', beside=f'--schedule={self.schedule}')
-    if self.optimizer.lower() in ('ftrl', 'schedulefreeadamw'):
+    if self.optimizer.lower() == 'ftrl':
       self.refuse('weight_decay', beside=f'--optimizer={self.optimizer}, which makes its weights anew from sums')
     if self.clip_percentile:
       self.refuse('clip_norm', beside=f'--clip_percentile={self.clip_percentile}')
@@ -410,11 +425,14 @@ class TrainConfig(Checked):
     if self.average != 'validation':
       self.refuse('average_patience', beside=f'--average={self.average}')
     # What waits as long as the run does never happens.
-    for name, acts, after in [('plateau_patience', self.schedule == 'plateau', self.plateau_patience),
-                              ('average_patience', self.average == 'validation', self.average_patience + 1)]:
-      if acts and 0 < self.patience <= after:
+    for name, first in self.waits().items():
+      if name != 'patience' and 0 < self.patience < first:
         raise UserError(f'--patience={self.patience} stops before --{name}={getattr(self, name)} has an effect: '
-                        f'expected a patience of more than {after}')
+                        f'expected a patience of more than {first - 1}')
+      if 0 < self.steps <= first * self.eval_every:
+        raise UserError(f'--{name}={getattr(self, name)} with --eval_every={self.eval_every}: can act after step '
+                        f'{first * self.eval_every} at the earliest; expected that to be before the end of '
+                        f'--steps={self.steps}')
     if self.flat_epochs and 0 < self.most_epochs <= self.flat_epochs + 1:
       raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {self.most_epochs - 1:g}, as the run ends '
                       f'after {self.most_epochs:g} epochs')
@@ -493,7 +511,8 @@ class EvaluateConfig(Checked):
   batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text. With '
                           '--dynamic 0 is 1 row; more are faster, but then early text is predicted with what was '
                           'learned from later rows, and the figure is no longer that of one stream.', minimum=0)
-  chunk_length: int = field(64, 'Tokens in a step; changes the speed, not the result.', minimum=1)
+  chunk_length: int = field(64, 'Tokens in a step; changes the speed, not the result (but for masks of --mc_dropout '
+                              'that hold for a chunk).', minimum=1)
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
   dynamic: bool = field(False, 'Learn from each segment of the text once it is scored (dynamic evaluation), which '
@@ -508,8 +527,8 @@ class EvaluateConfig(Checked):
   dynamic_length: int = field(20, 'Tokens in a segment. Longer ones are faster, shorter ones learn sooner from what '
                               'was just read.', minimum=1)
   dynamic_statistics: int = field(500, 'Steps over the text trained on that measure its gradients, each of '
-                                  '--dynamic_length tokens of as many rows as training had. Raise it for large '
-                                  'vocabularies, many of whose tokens are rare.', minimum=1)
+                                  '--dynamic_length tokens of 32 rows. Raise it for large vocabularies, many of whose '
+                                  'tokens are rare.', minimum=1)
   mc_dropout: int = field(0, 'Passes with dropout on whose probabilities are averaged (Monte Carlo dropout), for a '
                           'model that was trained with dropout or its kin: often a little better than one pass '
                           'without, for so many times the work. 0 is one pass without.', minimum=0)

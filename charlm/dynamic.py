@@ -19,6 +19,7 @@ from charlm import losses, native
 from charlm.config import RunError
 
 EPSILON = 0.1  # epsilon over mean(M), so that it suits any scale of the loss
+ROWS = 32  # of training text, that M is taken from: gradients of fewer are larger, and would ask for another eta
 
 
 class Dynamic:

@@ -54,11 +54,11 @@ def make_scorer(config, opened):
                                   recurrence=config.recurrence)
     return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
   if config.dynamic:
-    rows = opened.config.data.batch_size
+    file = training_file(opened)
+    rows = max(1, min(dynamic.ROWS, (file.num_tokens - 1) // config.dynamic_length))
     scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
                              recurrence=config.recurrence)
-    batches, steps = evaluation.training_batches(training_file(opened), rows, config.dynamic_length,
-                                                 config.dynamic_statistics)
+    batches, steps = evaluation.training_batches(file, rows, config.dynamic_length, config.dynamic_statistics)
     scorer.gather(evaluation.progress_bar(batches, steps), rows)
     return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
                                 'length': config.dynamic_length, 'rows': config.batch_size or 1,

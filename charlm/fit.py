@@ -13,7 +13,7 @@ are in benchmarks/README.md. Of the time, D, the tokens that the model takes in 
 import math
 import statistics
 
-from charlm.config import Config
+from charlm.config import MAPS, Config
 
 # The recipe that the others are scaled from: --preset=shakespeare_quick.
 MINUTES, TOKENS = 2.0, 3.2e6
@@ -21,6 +21,7 @@ UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.1
 TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights
 MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.5
 HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.15  # passes up to which nothing is dropped; so much for each doubling
+MOST_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
 STEPS_OF_PASS = 8  # at least
 EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
 SAVE_SECONDS = 300  # what a kill may lose, at most
@@ -41,7 +42,7 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   data, model, train = config.data, config.model, config.train
   if 'max_minutes' not in given or not train.max_minutes or train.steps or train.epochs:
     return {}
-  given, seconds, power = set(given), 60 * train.max_minutes, threads / 2
+  given, seconds, power = set(given), 60 * train.max_minutes, min(threads, MOST_THREADS) / 2
   if train.init_from:  # whose network it is, and what it knows shall not be decayed away
     given |= {*model.__dataclass_fields__, 'learning_rate', 'weight_decay'}
   if train.optimizer.lower() not in RATED:
@@ -55,7 +56,8 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   speed = power / seconds_per_token(config, units, vocab_size)
   tokens = seconds * speed
   scale = (tokens / TOKENS)**0.25
-  chunk = min(MOST_CHUNK, _nearest(16, CHUNK * scale), num_tokens - 1)
+  fullest = (num_tokens - 1) // max(replicas, data.batch_size if 'batch_size' in given else 1)
+  chunk = max(1, min(MOST_CHUNK, _nearest(16, CHUNK * scale), fullest))
   chunk = choose('chunk_length', max(chunk, 2 * data.chunk_overlap, train.multi_step + 1))
   lengths = data.lengths if data.chunk_curriculum else (chunk,)
   rows = min(MOST_ROWS, _nearest(8, ROWS * scale), num_tokens // (STEPS_OF_PASS * max(lengths)))
@@ -64,7 +66,7 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   steps, passes = tokens / (rows * length), tokens * (1 - data.chunk_overlap / length) / num_tokens
   dropout = DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES)
   evaluations = int(min(EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, num_validation_tokens)))
-  evaluations = max(evaluations, len(train.needing_validation()))
+  evaluations = max(evaluations, max(train.waits().values(), default=-1) + 1)
   saves = max(10, seconds / SAVE_SECONDS)
   fitted = {'units': units, 'chunk_length': chunk, 'batch_size': rows,
             'dropout': min(MOST_DROPOUT, max(0.0, round(dropout, 2))), 'weight_decay': WEIGHT_DECAY,
@@ -79,10 +81,15 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
 def seconds_per_token(config: Config, units, vocab_size):
   """Of training on 2 cores: benchmarks/README.md, the cost of training per token."""
   model, train = config.model, config.train
-  products = {'gru': 3, 'lstm': 4}[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
+  products = MAPS[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
   native = model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
-  slower = (1.0 if native else 1.4) * (2 if train.multi_step else 1) * (2 if train.professor_forcing else 1)
+  slower = (1.0 if native else 1.4) * (2.6 if train.multi_step else 1) * (2.2 if train.professor_forcing else 1)
   return slower * (1e-5 + 4.7e-11 * products)
+
+
+def evaluation_seconds(config: Config, num_tokens, vocab_size, threads):
+  """Of so many tokens, about: three times as fast as training."""
+  return num_tokens * seconds_per_token(config, config.model.units, vocab_size) / (3 * min(threads, MOST_THREADS) / 2)
 
 
 def _nearest(n, x):

@@ -152,7 +152,8 @@ class Learner:
       if config.activation_penalty:
         loss += config.activation_penalty * losses.activation_penalty(features, batch.weight)
       if config.temporal_penalty:
-        loss += config.temporal_penalty * losses.temporal_penalty(tf.nest.flatten(states[-1])[0], batch.weight)
+        loss += config.temporal_penalty * losses.temporal_penalty(tf.nest.flatten(states[-1])[0], batch.weight,
+                                                                   batch.starts)
       # Summed over time, so that each token weighs the same in chunks of any length.
       loss /= self.batch_size * self.longest
 

@@ -12,6 +12,7 @@ def activation_penalty(outputs, weight):
   return tf.reduce_sum(tf.reduce_mean(tf.square(outputs), -1) * tf.transpose(weight))
 
 
-def temporal_penalty(outputs, weight):
-  """The same of h_t - h_(t-1), for all tokens of the chunk but the first."""
-  return activation_penalty(outputs[1:] - outputs[:-1], weight[:, 1:])
+def temporal_penalty(outputs, weight, starts=None):
+  """The same of h_t - h_(t-1), for all tokens of the chunk but the first, and those that start a document [B, T]."""
+  weight = weight[:, 1:] if starts is None else tf.where(starts[:, 1:], 0.0, weight[:, 1:])
+  return activation_penalty(outputs[1:] - outputs[:-1], weight)

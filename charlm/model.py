@@ -84,16 +84,20 @@ class LanguageModel(tf.Module):
     In training, where there is a `seed`, also in the rows that --reset_probability draws, and with the noise that
     --initial_state asks for. seed, place: as seed and rows of `__call__`.
     """
-    config = self.config
-    draws = masks.Draws(config, rows.shape[0], training=seed is not None, seed=seed, rows=place)
-    initial = self.initial_state(tf.shape(rows)[0])
-    if draws.training and config.initial_state == 'noise':
-      flat = tf.nest.flatten(initial)
-      noise = tf.split(NOISE_STDDEV * draws.noise('initial_state', config.units * len(flat)), len(flat), -1)
-      initial = tf.nest.pack_sequence_as(initial, noise)
+    draws = masks.Draws(self.config, rows.shape[0], training=seed is not None, seed=seed, rows=place)
+    initial = self._beginning(tf.shape(rows)[0], draws)
     if draws.drops('reset_probability'):
       rows |= draws.chosen('reset_probability')
     return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
+
+  def _beginning(self, batch_size, draws):
+    """The initial state, with the noise that --initial_state asks for in training."""
+    initial = self.initial_state(batch_size)
+    if not draws.training or self.config.initial_state != 'noise':
+      return initial
+    flat = tf.nest.flatten(initial)
+    noise = tf.split(NOISE_STDDEV * draws.noise('initial_state', self.config.units * len(flat)), len(flat), -1)
+    return tf.nest.pack_sequence_as(initial, noise)
 
   def _product(self, a, b):
     return recurrence.product(a, b, self.config.compute_dtype)
@@ -126,7 +130,7 @@ class LanguageModel(tf.Module):
     """As `__call__`, up to what the logits are made of: features [T, B, n] instead of logits."""
     config, draws = self.config, masks.Draws(self.config, tokens.shape[0], training=training, seed=seed, rows=rows)
     how = {'native_kernels': native_kernels, 'differentiable': training if differentiable is None else differentiable}
-    initial = None if starts is None else self.initial_state(tf.shape(tokens)[0])
+    initial = None if starts is None else self._beginning(tf.shape(tokens)[0], draws)
     entry = self._entry(tf.transpose(tokens), draws, how)
     outputs, upward, states = [], [], []
     for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):

@@ -71,9 +71,22 @@ def told_threads():
 
 
 def threads():
-  """Threads for a kernel: as many as the user allows, or one for each core."""
+  """Threads for a kernel: as many as the user allows, or one for each core that the process may use all of."""
   cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  return told_threads() or cores
+  return told_threads() or min(cores, quota() or cores)
+
+
+@functools.cache
+def quota(folder='/sys/fs/cgroup'):
+  """Whole cores, at least one, of the time that the container may use; None where there is no such limit.
+
+  Linux, "Control Group v2", cpu.max: microseconds of time in each so many microseconds, or max.
+  """
+  try:
+    used, period = pathlib.Path(folder, 'cpu.max').read_text().split()
+    return max(1, int(used) // int(period))
+  except (OSError, ValueError):  # another system, another version, or no limit
+    return None
 
 
 def leave_threads(recurrence, config):

@@ -12,8 +12,10 @@ HISTORY = 10_000  # norms that --clip_percentile looks back on
 def optimizers():
   """{lower-case name: class} of the Keras optimizers that a learning rate is enough for."""
   classes = {name.lower(): c for name, c in vars(keras.optimizers).items() if isinstance(c, type)}
-  # Muon asks each variable for the path that Keras layers give theirs.
-  return {name: c for name, c in classes.items() if name != 'muon' and 'learning_rate' in _parameters(c)
+  # Muon asks each variable for the path that Keras layers give theirs. ScheduleFreeAdamW trains other weights than are
+  # to be used, and has no way to ask for those.
+  return {name: c for name, c in classes.items()
+          if name not in ('muon', 'schedulefreeadamw') and 'learning_rate' in _parameters(c)
           and all(p.default is not p.empty for p in _parameters(c).values() if p.kind != p.VAR_KEYWORD)}
 
 

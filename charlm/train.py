@@ -3,7 +3,7 @@ import dataclasses
 import sys
 import time
 
-from charlm import workdir
+from charlm import checkpoint, workdir
 from charlm.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from flags import define
 
@@ -28,10 +28,10 @@ def main(given):
   if not config.data.document_reset:
     native.leave_threads(run_config.recurrence, config.model)
   begun, tokenizer, weights = workdir.begun(folder), None, None
+  if config.train.init_from and not checkpoint.saved(folder):  # evaluated, perhaps, but nothing to go on from yet
+    _, tokenizer, weights, _ = workdir.open_weights(config.train.init_from, config.train.init_weights, 'init_from')
   if begun:
     tokenizer = workdir.load_tokenizer(folder)
-  elif config.train.init_from:
-    _, tokenizer, weights, _ = workdir.open_weights(config.train.init_from, config.train.init_weights, 'init_from')
   tokenizer, files = prepare.prepare(config.data, tokenizer)
   if config.train.init_from:
     workdir.warn_of_unknown(config.data.corpus, files.values())
@@ -59,7 +59,12 @@ def fitted(config, given, files, vocab_size):
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())
     print(f'notice: to fit {tokens[0]:,} tokens, {config.train.max_minutes:g} minutes and {threads} cores: {flags}',
           file=sys.stderr)
-  return config.replace(chosen)
+  config, data = config.replace(chosen), config.data
+  seconds, share = fit.evaluation_seconds(config, tokens[1], vocab_size, threads), data.valid_fraction
+  if share and seconds > 15 * config.train.max_minutes > 0:
+    print(f'notice: the validation split of {tokens[1]:,} tokens takes about {seconds / 60:.0f} minutes to evaluate; '
+          f'--valid_fraction={share * 3 * config.train.max_minutes / seconds:.1g} would take less', file=sys.stderr)
+  return config
 
 
 run = define.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)

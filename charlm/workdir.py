@@ -12,8 +12,6 @@ from charlm.config import Config, DataConfig, ModelConfig, RunConfig, RunError, 
 
 # Flags that say where things are on this machine, not what the model is.
 PLACES = ('workdir', 'preset', 'cache_dir', 'data_dir')
-
-
 # Flags that a run which starts from another model (--init_from) has from there.
 FOLLOW = ('tokenizer', 'vocab_size', *ModelConfig.__dataclass_fields__)
 
@@ -38,7 +36,7 @@ def choose_config(workdir, given):
   """The configuration of a run: the saved one where the workdir has a checkpoint, else the given flags over defaults.
 
   Before the first checkpoint nothing is lost with other flags; the saved ones count where none are given. A run that
-  starts from another model (--init_from) has its network and its tokenizer.
+  starts from another model (--init_from) has its network and its tokenizer, and its dropout where none is given.
 
   Raises UserError where flags are given that differ from those of a checkpoint, or of the other model.
   """
@@ -47,7 +45,7 @@ def choose_config(workdir, given):
   alone = chosen.keys() <= set(PLACES) and _config_path(workdir).exists()
   if not begun(workdir) and not alone:
     if chosen.get('init_from'):
-      chosen |= _followed(chosen)
+      chosen = _followed(chosen) | chosen
     return Config(**{name: group(**{k: v for k, v in chosen.items() if k in group.__dataclass_fields__})
                      for name, group in groups.items()})
   saved = read_config(workdir)
@@ -65,10 +63,10 @@ def _differing(given, saved):
 
 
 def _followed(chosen):
-  """The flags that a run has from the model that it starts from."""
+  """The flags that a run has from the model that it starts from, those that may be others included."""
   saved = read_config(chosen['init_from'], 'init_from').flat()
   followed = {k: saved[k] for k in FOLLOW}
-  other = _differing(chosen, followed)
+  other = _differing(chosen, {k: v for k, v in followed.items() if k not in ModelConfig.of_training()})
   if other:
     raise UserError(f'--init_from={chosen["init_from"]}: its model was made with other flags: now {other}. Leave them '
                     'out, or leave --init_from out to start afresh')

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charlm import checkpoint
-from charlm.config import RunError, UserError
+from charlm import checkpoint, optimizer
+from charlm.config import RunError, TrainConfig, UserError
 
 
 def save(folder, step, size=10):
@@ -99,6 +99,16 @@ def test_variables_round_trip():
   checkpoint.restore('model', variables, arrays)
   np.testing.assert_array_equal(variables[0], [1.0, 2.0])
   assert int(variables[1]) == 3
+
+
+def test_variables_without_names_of_their_own_are_those_of_any_process():
+  """Nadam has one, which Keras numbers by what the process has made."""
+  def variables():
+    weight = tf.Variable([[1.0, 2.0]], name='kernel')
+    return [v.value for v in optimizer.make_optimizer(TrainConfig(optimizer='nadam'), [weight]).variables]
+
+  one, two = variables(), variables()
+  checkpoint.restore('optimizer', two, checkpoint.collect('optimizer', one))
 
 
 @pytest.mark.parametrize('others', [[tf.Variable([1.0])], [tf.Variable([1.0, 2.0]), tf.Variable(3.0)], []])

@@ -44,6 +44,7 @@ def test_more_text_makes_larger_models_that_drop_less(minutes):
 def test_more_threads_are_more_time():
   twice, slower = fitted(minutes=20.0), fitted(threads=4)
   assert twice['units'] == slower['units'] and twice['dropout'] == slower['dropout']
+  assert fitted(threads=64) == fitted(threads=fit.MOST_THREADS)
 
 
 @pytest.mark.parametrize('slower', [
@@ -61,6 +62,8 @@ def test_what_is_given_stays_and_the_rest_fits_it():
   assert fitted(minutes=1.0, multi_step=90)['chunk_length'] == 91
   assert fitted(chunk_curriculum='200,400', chunk_overlap=150)['batch_size'] == fitted()['batch_size']
   assert fitted(20_000, chunk_curriculum='100,1000')['batch_size'] == 2
+  assert fitted(5_000, batch_size=64)['chunk_length'] == 78
+  assert fitted(150, replicas=2)['chunk_length'] == 74
   assert 'chunk_length' not in fitted(chunk_curriculum='20,40')
   assert fitted(6_000, 2.0)['batch_size'] == 9 and fitted(6_000, 2.0, replicas=2)['batch_size'] == 8
   assert not fitted(optimizer='ftrl').keys() & {'learning_rate', 'weight_decay'}
@@ -91,7 +94,8 @@ def test_evaluations_take_a_small_share_of_the_time_and_kills_lose_little():
     evaluations = 60 * minutes / step / chosen['eval_every'] if chosen['eval_every'] else 0
     assert evaluations <= fit.EVALUATIONS + 1 and evaluations * num_tokens / 9 * second / 3 < 0.06 * 60 * minutes
     assert chosen['save_every'] * step <= fit.SAVE_SECONDS + step
-  assert fitted(20_000_000, 0.5)['eval_every'] == 0 < fitted(20_000_000, 0.5, patience=3)['eval_every']
+  hurried, patient, other = (fitted(20_000_000, 0.5, patience=n)['eval_every'] for n in (0, 2, 3))
+  assert hurried == 0 and 5 * other == pytest.approx(4 * patient, abs=5)  # one more than must be
 
 
 def test_names_that_are_no_flags_are_not_replaced():

@@ -221,6 +221,20 @@ def test_noise_where_text_begins_is_for_training(cell):
   assert f'{model.NOISE_STDDEV}' in ModelConfig.__dataclass_fields__['initial_state'].metadata['help']
 
 
+@pytest.mark.parametrize('cell', ['gru', 'lstm'])
+def test_documents_start_with_the_noise_too(cell):
+  """In training; a chunk that starts one is as a row that was reset."""
+  one = model.LanguageModel(ModelConfig(**SMALL, initial_state='noise', cell=cell), 7)
+  tokens, states = draw(one, 3, 4)
+  starts = tf.constant(np.arange(4) == 0)[None] & tf.constant([[True], [False], [True]])
+  seed = dict(training=True, seed=(1, 2), rows=(0, 3))
+  fresh = one.reset(single(states), starts[:, 0], seed=(1, 2), place=(0, 3))
+  for how, start in (seed, fresh), ({}, one.reset(single(states), starts[:, 0])):
+    logits, _, _ = one(tokens, single(states), starts=starts, **how)
+    assert_close(logits, one(tokens, start, **how)[0], rtol=1e-5)
+  assert np.abs(one(tokens, fresh)[0] - one(tokens, start)[0]).max() > 1e-3
+
+
 def test_rows_start_afresh_now_and_then():
   one = make(reset_probability=0.25)
   state = tuple(tf.fill([400, 5], 7.0) for _ in range(2))
@@ -333,3 +347,7 @@ def test_penalties():
   want = sum(weight[b, t] * ((y[t, b] - y[t - 1, b])**2).mean() for t in range(1, 4) for b in range(3))
   np.testing.assert_allclose(losses.temporal_penalty(tf.constant(y), tf.constant(weight)), want)
   assert float(losses.temporal_penalty(tf.constant(y[:1]), tf.constant(weight[:, :1]))) == 0
+  starts = random.random((3, 4)) < 0.5
+  want = sum(weight[b, t] * ((y[t, b] - y[t - 1, b])**2).mean() for t in range(1, 4) for b in range(3)
+             if not starts[b, t])
+  np.testing.assert_allclose(losses.temporal_penalty(tf.constant(y), tf.constant(weight), starts), want)

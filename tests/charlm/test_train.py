@@ -340,7 +340,7 @@ def test_a_full_disk_under_the_record_is_one_line(corpus, finished, tmp_path):
     (['--batch_size=5000'], ['--batch_size=5000', 'would fit', '--batch_size=']),
     (['--batch_size=3', '--strategy=mirrored'], ['--batch_size=3', '2']),
     (['--valid_fraction=0.6', '--test_fraction=0.4'], ['--valid_fraction=0.6', '--test_fraction=0.4']),
-    (['--patience=3', '--valid_fraction=0'], ['--patience=3', '--valid_fraction=0']),
+    (['--patience=2', '--valid_fraction=0'], ['--patience=2', '--valid_fraction=0']),
     (['--units=1000000'], ['--units=1000000', 'GiB']),
     (['--embedding_size=1000000000', '--input_units=1000'], ['--embedding_size=1000000000', 'GiB']),
     (['--valid_fraction=0.0001'], ['--valid_fraction=0.0001', 'at least 2', 'found 0']),
@@ -447,15 +447,22 @@ def test_a_run_starts_from_another_model(learned, other_text, tmp_path, capsys, 
   assert last(workdir)[1]['best_step'] == 1
 
 
+def test_a_run_from_another_model_may_drop_more(learned, other_text, tmp_path):
+  workdir = tmp_path / 'run'
+  train.run(goes_on(learned, other_text, workdir, '--steps=1', '--dropout=0.5', '--reset_probability=0.1'))
+  one, two = (json.loads((w / 'config.json').read_text())['model'] for w in (learned, workdir))
+  assert two == {**one, 'dropout': 0.5, 'reset_probability': 0.1} != one
+
+
 def test_a_run_that_started_from_another_model_ends_in_the_same_bits(learned, other_text, tmp_path):
   """Killed before its first checkpoint, which loses all, and again after one; by then the other model may be gone."""
   gone = tmp_path / 'gone'
   shutil.copytree(learned, gone)
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
   train.run(goes_on(gone, other_text, whole))
-  for name in ('config.json', 'tokenizer.json'):
-    parts.mkdir(exist_ok=True)
-    shutil.copy(whole / name, parts)
+  for name in ('config.json', 'tokenizer.json', 'checkpoints/best.npz'):  # evaluated, but not saved
+    (parts / name).parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(whole / name, parts / name)
   train.run(['charlm-train', f'--workdir={parts}'])
   checkpoint.saved(parts)[0].unlink()
   shutil.rmtree(gone)
@@ -596,7 +603,7 @@ def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, ca
   before, kept = report(), {p: p.read_bytes() for p in (finished / 'checkpoints').iterdir()}
   dynamic = report('--dynamic', '--dynamic_learning_rate=0.003', '--dynamic_length=5')
   assert dynamic['dynamic'] == {'learning_rate': 0.003, 'decay': 0.02, 'length': 5, 'rows': 1,
-                                'statistics_tokens': 144 * 4 * 5}  # one pass
+                                'statistics_tokens': 18 * 32 * 5}  # one pass
   assert dynamic['tokens'] == before['tokens'] and dynamic['nats_per_token'] < 0.9 * before['nats_per_token']
   dropped = report('--mc_dropout=3', '--seed=5')
   assert (dropped['mc_dropout'], dropped['seed']) == (3, 5) and 'mc_dropout' not in before
