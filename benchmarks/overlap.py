@@ -21,7 +21,7 @@ import tempfile
 
 from benchmarks.training import BASELINE, jobs, spread, sweep, train
 
-SAME = dict(dropout=0, weight_decay=0, eval_every=0)  # where a time would choose what fits it
+SAME = dict(dropout=0, recurrent_dropout=0, weight_decay=0, eval_every=0)  # where a time would choose what fits it
 BUDGETS = {'epochs': '--epochs', 'steps': '--steps', 'minutes': '--max_minutes'}
 
 

@@ -7,8 +7,8 @@ are in benchmarks/README.md. Of the time, D, the tokens that the model takes in 
                  both grow with the weights (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models"),
                  and these with the square of the units.
     rows, chunk  grow with the fourth root of D each, so that steps are both larger and more.
-    dropout      grows with the logarithm of D / N, the passes over the text, from where it begins to be learned by
-                 heart.
+    dropout      and recurrent dropout grow with the logarithm of D / N, the passes over the text, from where it begins
+                 to be learned by heart.
 """
 import math
 import statistics
@@ -17,10 +17,10 @@ from charlm.config import MAPS, Config
 
 # The recipe that the others are scaled from: --preset=shakespeare_quick.
 MINUTES, TOKENS = 2.0, 3.2e6
-UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.1
+UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.4
 TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights
-MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.5
-HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.15  # passes up to which nothing is dropped; so much for each doubling
+MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.3
+HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.05  # passes up to which nothing is dropped; so much for each doubling
 MOST_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
 STEPS_OF_PASS = 8  # at least
 EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
@@ -64,12 +64,12 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   rows = choose('batch_size', max(rows // replicas, 1) * replicas)
   length = statistics.mean(lengths)
   steps, passes = tokens / (rows * length), tokens * (1 - data.chunk_overlap / length) / num_tokens
-  dropout = DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES)
+  dropout = min(MOST_DROPOUT, max(0.0, round(DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES), 2)))
   evaluations = int(min(EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, num_validation_tokens)))
   evaluations = max(evaluations, max(train.waits().values(), default=-1) + 1)
   saves = max(10, seconds / SAVE_SECONDS)
   fitted = {'units': units, 'chunk_length': chunk, 'batch_size': rows,
-            'dropout': min(MOST_DROPOUT, max(0.0, round(dropout, 2))), 'weight_decay': WEIGHT_DECAY,
+            'dropout': dropout, 'recurrent_dropout': dropout, 'weight_decay': WEIGHT_DECAY,
             'learning_rate': round(LEARNING_RATE * (UNITS / units)**0.5, 4),
             'eval_every': math.ceil(steps / evaluations) if evaluations else 0,
             'save_every': math.ceil(steps / saves), 'sample_every': math.ceil(steps / 5)}
