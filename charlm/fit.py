@@ -1,7 +1,8 @@
 """Sizes and rates that fit the text and the time, for whoever sets --corpus and --max_minutes and no more.
 
-A rule of thumb, through recipes that were tuned on 0.4 to 3 MB of text for 2 minutes to 2 hours on 2 cores; the figures
-are in benchmarks/README.md. Of the time, D, the tokens that the model takes in meanwhile, and N, those of the text:
+A rule of thumb, through recipes that were tuned on 0.3 to 1 MB of text for 2 to 30 minutes on 2 cores, and a guess
+beyond that; the figures are in benchmarks/README.md. Of the time, D, the tokens that the model takes in meanwhile, and
+N, those of the text:
 
     units        grow with the fourth root of the time. The work for a token and the tokens that are worth learning from
                  both grow with the weights (Hoffmann et al. 2022, "Training Compute-Optimal Large Language Models"),
