@@ -3,11 +3,13 @@ import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
@@ -393,6 +395,31 @@ def test_a_run_that_only_time_limits_fits_the_text(corpus, tmp_path, capsys):
     train.run(again)
     assert 'notice: to fit' not in capsys.readouterr().err
   assert (tmp_path / 'run' / 'config.json').read_text() == kept
+
+
+@pytest.mark.parametrize('tokens, told', [(2_000_000_000, True), (1_000_000, False)])
+def test_a_validation_split_too_long_for_the_time_is_told_of(tokens, told, capsys):
+  config = Config(data=DataConfig(valid_fraction=0.5), train=TrainConfig(max_minutes=10.0))
+  files = {split: types.SimpleNamespace(num_tokens=tokens) for split in ('train', 'valid')}
+  train.fitted(config, {'max_minutes': 10.0}, files, 256)
+  notice = [line for line in capsys.readouterr().err.splitlines() if 'takes about' in line]
+  assert len(notice) == told
+  if told:
+    share = float(re.search(r'--valid_fraction=(\S+) ', notice[0])[1])
+    shorter = files | {'valid': types.SimpleNamespace(num_tokens=int(tokens * share / 0.5))}
+    train.fitted(config, {'max_minutes': 10.0}, shorter, 256)
+    assert 'takes about' not in capsys.readouterr().err  # what it names will do
+
+
+@pytest.mark.parametrize('evaluation, trained, expected', [
+  (None, 0, 30),  # nothing is known: half is kept
+  (None, 1_000, 60 - 20),  # 3,000 tokens, three times as fast as 1,000 in 20 seconds
+  (7, 1_000, 60 - 7), (50, 1_000, 30)])
+def test_time_is_left_for_the_last_evaluation(evaluation, trained, expected):
+  trainer = types.SimpleNamespace(
+    config=Config(train=TrainConfig(max_minutes=1.0)), evaluation_seconds=evaluation, seconds=lambda: 20.0,
+    valid_file=types.SimpleNamespace(num_tokens=3_000), state={'tokens': trained})
+  assert loop.Trainer.training_seconds(trainer) == expected
 
 
 def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
