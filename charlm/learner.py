@@ -5,7 +5,7 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from charlm import losses, multi_step, native, optimizer, professor
+from charlm import losses, masks, multi_step, native, optimizer, professor
 from charlm.config import TrainConfig
 
 
@@ -167,11 +167,11 @@ class Learner:
 
   def _self_fed(self, batch, states, logits, progress, seed, place):
     """-> nats of the targets in stretches from these states [T, B, H] and logits [B, T, V], summed; Behaviours."""
-    stretches = multi_step.cut(batch, states, logits, self.config.multi_step)
-    own, numbers = multi_step.draws(self.config, stretches.inputs.shape, batch.tokens.shape[0], progress, seed=seed,
-                                    rows=place)
-    run = functools.partial(multi_step.run, self.model.stepper(), stretches, numbers=numbers,
-                            initial=self.model.initial_state(own.shape[1]),
+    stretches, rows = multi_step.cut(batch, states, logits, self.config.multi_step), batch.tokens.shape[0]
+    own, numbers = multi_step.draws(self.config, stretches.inputs.shape, rows, progress, seed=seed, rows=place)
+    begin = self.model.initial_state(rows, masks.Draws(self.model.config, rows, training=True, seed=seed, rows=place))
+    initial = tf.nest.map_structure(lambda s: tf.tile(s, [own.shape[1] // rows, 1]), begin)
+    run = functools.partial(multi_step.run, self.model.stepper(), stretches, numbers=numbers, initial=initial,
                             expected=self.config.multi_step_input == 'expected')
     free, seen = run(own), None
     if self.professor:

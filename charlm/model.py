@@ -73,10 +73,17 @@ class LanguageModel(tf.Module):
       self.output_projection = tf.Variable(glorot((features, config.embedding_size)), name='output_projection')
     self.output_bias = tf.Variable(tf.zeros(vocab_size), name='output_bias')
 
-  def initial_state(self, batch_size):
-    """-> the state where text begins: a tuple with one entry per layer, [B, H] or a tuple of such."""
-    return tuple(tf.nest.map_structure(lambda v: tf.repeat(v[None], batch_size, 0), layer.initial)
-                 for layer in self.recurrent_layers)
+  def initial_state(self, batch_size, draws=None):
+    """-> the state where text begins: a tuple with one entry per layer, [B, H] or a tuple of such.
+
+    With the noise that --initial_state asks for where there are the masks.Draws of a training step.
+    """
+    initial = tuple(layer.initial for layer in self.recurrent_layers)
+    if not draws or not draws.training or self.config.initial_state != 'noise':
+      return tf.nest.map_structure(lambda v: tf.repeat(v[None], batch_size, 0), initial)
+    count = len(tf.nest.flatten(initial))
+    noise = NOISE_STDDEV * draws.noise('initial_state', self.config.units * count)
+    return tf.nest.pack_sequence_as(initial, tf.split(noise, count, -1))
 
   def reset(self, state, rows, *, seed=None, place=None):
     """The state, with the initial one in each row where rows [B] is true.
@@ -85,19 +92,10 @@ class LanguageModel(tf.Module):
     --initial_state asks for. seed, place: as seed and rows of `__call__`.
     """
     draws = masks.Draws(self.config, rows.shape[0], training=seed is not None, seed=seed, rows=place)
-    initial = self._beginning(tf.shape(rows)[0], draws)
+    initial = self.initial_state(tf.shape(rows)[0], draws)
     if draws.drops('reset_probability'):
       rows |= draws.chosen('reset_probability')
     return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
-
-  def _beginning(self, batch_size, draws):
-    """The initial state, with the noise that --initial_state asks for in training."""
-    initial = self.initial_state(batch_size)
-    if not draws.training or self.config.initial_state != 'noise':
-      return initial
-    flat = tf.nest.flatten(initial)
-    noise = tf.split(NOISE_STDDEV * draws.noise('initial_state', self.config.units * len(flat)), len(flat), -1)
-    return tf.nest.pack_sequence_as(initial, noise)
 
   def _product(self, a, b):
     return recurrence.product(a, b, self.config.compute_dtype)
@@ -130,7 +128,7 @@ class LanguageModel(tf.Module):
     """As `__call__`, up to what the logits are made of: features [T, B, n] instead of logits."""
     config, draws = self.config, masks.Draws(self.config, tokens.shape[0], training=training, seed=seed, rows=rows)
     how = {'native_kernels': native_kernels, 'differentiable': training if differentiable is None else differentiable}
-    initial = None if starts is None else self._beginning(tf.shape(tokens)[0], draws)
+    initial = None if starts is None else self.initial_state(tf.shape(tokens)[0], draws)
     entry = self._entry(tf.transpose(tokens), draws, how)
     outputs, upward, states = [], [], []
     for i, (layer, start) in enumerate(zip(self.recurrent_layers, state, strict=True)):

@@ -226,6 +226,14 @@ def test_documents_in_a_chunk_are_learned_as_if_apart():
     np.testing.assert_allclose(g, tf.convert_to_tensor(s), rtol=1e-3, atol=1e-4, err_msg=v.name)
 
 
+@pytest.mark.parametrize('cell', ['gru', 'lstm'])
+def test_stretches_start_documents_where_the_chunk_does(cell):
+  """Of true tokens alone they lose what the chunk does, whatever noise a document starts from."""
+  one = make(cell=cell, initial_state='noise', train=dict(multi_step=7, multi_step_mix=1e-9))
+  for metrics in train(one, 3, starts=STARTS)[2]:
+    assert metrics['multi_step_nats'] == pytest.approx(metrics['nats'], rel=1e-5)
+
+
 def test_documents_are_evaluated_as_if_apart():
   one = make()
   train(one, 30, starts=STARTS)
