@@ -89,10 +89,11 @@ VARIANTS = {
     'linear schedule': dict(schedule='linear'),
     'constant rate': dict(schedule='constant'),
     'final rate a fifth': dict(final_fraction=0.2),
-    'plateau schedule': dict(schedule='plateau', plateau_patience=1),
+    'plateau schedule': dict(schedule='plateau', plateau_patience=2, eval_every=20),
     'moving average': dict(average='ema', ema_decay=0.99),
     'constant rate, moving average': (dict(average='ema', ema_decay=0.99), 'constant rate'),
-    'constant rate, triggered average': (dict(average='validation', average_patience=1), 'constant rate'),
+    'constant rate, triggered average': (dict(average='validation', average_patience=2, eval_every=20),
+                                         'constant rate'),
     # chunks
     'chunks of 16': dict(chunk_length=16),
     'chunks of 32': dict(chunk_length=32),
@@ -109,7 +110,7 @@ VARIANTS = {
     'professor forcing, both ways': (dict(professor_forcing_teacher=True), 'professor forcing'),
     'bfloat16 products': dict(compute_dtype='bfloat16'),
 }
-EVALUATIONS = 6  # in a run, for what waits for them and to pick the best
+EVALUATIONS = 6  # in a run, to pick the best; what waits for evaluations has more
 ALONE, ALONE_AFTER = 20, (1, 2, 5, 10, 20)  # tokens of free running, and those that the table has
 
 
@@ -136,7 +137,8 @@ def arguments(name, corpus, steps, seed):
   chosen = options(name)
   lengths = parse_lengths(chosen.get('chunk_curriculum', '')) or (chosen['chunk_length'],)
   steps = round(steps * BASELINE['chunk_length'] / statistics.mean(lengths))
-  return [f'--corpus={corpus}', f'--steps={steps}', f'--eval_every={-(-steps // EVALUATIONS)}', f'--seed={seed}',
+  eval_every = chosen.pop('eval_every', -(-steps // EVALUATIONS))
+  return [f'--corpus={corpus}', f'--steps={steps}', f'--eval_every={eval_every}', f'--seed={seed}',
           *(f'--{flag}={value}' for flag, value in chosen.items())]
 
 

@@ -103,6 +103,15 @@ def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
   return None
 
 
+def check_identity(workdir, identity, state):
+  """Raises UserError where the state of a checkpoint says that it belongs to something else."""
+  for name, value in identity.items():
+    if state[name] != value:
+      was, now = (f'{v[:8]}...' if isinstance(v, str) else v for v in (state[name], value))
+      raise UserError(f'--workdir={workdir}: its checkpoint of step {state["step"]} was trained with another {name} '
+                      f'({was}, now {now}). Bring that back, or start in another folder')
+
+
 def _names(prefix, variables):
   """Their place and name. Keras numbers those that have none by what else the process has made: they go without."""
   names = [re.sub(r'^variable_\d+$', 'variable', v.name.partition(':')[0]) for v in variables]
@@ -118,8 +127,12 @@ def restore(prefix, variables, arrays):
   """Assigns what `collect` made. Raises UserError where the arrays are those of another model."""
   names = _names(prefix, variables)
   found = sorted(n for n in arrays if n.startswith(prefix + '/'))
-  if found != names or any(arrays[n].shape != tuple(v.shape) for n, v in zip(names, variables, strict=True)):
-    raise UserError(f'the checkpoint holds another {prefix} than the configuration asks for: '
-                    f'{len(found)} arrays, expected {len(names)} of matching shapes')
+  shapes = {name: tuple(v.shape) for name, v in zip(names, variables, strict=True)}
+  other = [name for name in sorted({*found, *names}) if name not in arrays or arrays[name].shape != shapes.get(name)]
+  if other:
+    was, now = (f'of shape {shape}' if shape is not None else 'none' for shape in (
+        arrays[other[0]].shape if other[0] in arrays else None, shapes.get(other[0])))
+    raise UserError(f'the checkpoint holds another {prefix} than config.json asks for: {len(other)} arrays differ, '
+                    f'first {other[0]}, {was}, expected {now}. Bring the files back that belong together')
   for name, variable in zip(names, variables, strict=True):
     variable.assign(arrays[name])

@@ -40,12 +40,17 @@ def accepts(metadata, value):
           and not ('below' in metadata and value >= metadata['below']))
 
 
+KINDS = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text'}
+
+
 class Checked:
-  """Checks each field against its metadata, then the fields together with `check`."""
+  """Checks each field against its type and metadata, then the fields together with `check`."""
 
   def __post_init__(self):
     for f in dataclasses.fields(self):
       value = getattr(self, f.name)
+      if type(value) is not f.type and not (f.type is float and type(value) is int):
+        raise UserError(f'--{f.name}={value}: expected {KINDS[f.type]}')
       if f.type is float and not math.isfinite(value):
         raise UserError(f'--{f.name}={value}: expected a finite number')
       if not accepts(f.metadata, value):
@@ -62,6 +67,11 @@ class Checked:
       if value != default:
         raise UserError(f'--{name}={value} has no effect beside {beside}: expected it left out, or its default, '
                         f"{default if default != '' else 'empty'}")
+
+
+def unescaped(text):
+  r"""Text as given in a flag, with \n and \t put in."""
+  return text.replace('\\n', '\n').replace('\\t', '\t')
 
 
 def share(text):
@@ -90,7 +100,8 @@ class DataConfig(Checked):
   """Text, tokens, and chunks that carry state."""
   corpus: str = field('pydoc', 'Text to learn: pydoc (the language reference that Python carries), stdlib (the '
                       'sources of the standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), or '
-                      'tfds:NAME[/CONFIG] for TensorFlow Datasets.')
+                      'tfds:NAME[/CONFIG] for TensorFlow Datasets (to be installed with [tfds]). A folder\'s '
+                      'hidden files are left out, and so are the workdirs in it.')
   data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty. Set it where '
                         'that disk is too small, or the data lie elsewhere.')
   text_feature: str = field('', 'The feature that holds the text of a tfds: corpus; found by itself when empty. Needed '
@@ -134,7 +145,7 @@ class DataConfig(Checked):
   @property
   def separator(self):
     """--document_separator in bytes, line ends and tabs put in."""
-    return self.document_separator.replace('\\n', '\n').replace('\\t', '\t').encode('utf-8', 'surrogateescape')
+    return unescaped(self.document_separator).encode('utf-8', 'surrogateescape')
 
   def check_recurrence(self, recurrence):
     """Raises UserError where --recurrence asks for kernels that know of no documents."""
@@ -354,7 +365,7 @@ class TrainConfig(Checked):
   max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation included; 0 '
                              'sets no such limit. For when you want to be done: where nothing else limits the run, '
                              'sizes and rates that are not given are chosen to fit the text and the time, and shown. '
-                             'With no limit at all, 10 epochs.', minimum=0.0)
+                             'With no limit at all, 10 epochs.', minimum=0.0, maximum=1e6)
   patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; 0 never '
                         'does. Use it with a generous limit, to stop before the model learns by heart.', minimum=0)
   flat_epochs: int = field(0, 'Stop when this many passes in a row have not improved the training loss; 0 never does. '
@@ -429,15 +440,31 @@ class TrainConfig(Checked):
       if name != 'patience' and 0 < self.patience < first:
         raise UserError(f'--patience={self.patience} stops before --{name}={getattr(self, name)} has an effect: '
                         f'expected a patience of more than {first - 1}')
-      if 0 < self.steps <= first * self.eval_every:
-        raise UserError(f'--{name}={getattr(self, name)} with --eval_every={self.eval_every}: can act after step '
-                        f'{first * self.eval_every} at the earliest; expected that to be before the end of '
-                        f'--steps={self.steps}')
+    if self.steps:
+      self._check_waits(self.steps, f'--steps={self.steps}')
     if self.flat_epochs and 0 < self.most_epochs <= self.flat_epochs + 1:
       raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {self.most_epochs - 1:g}, as the run ends '
                       f'after {self.most_epochs:g} epochs')
     if not self.init_from:
       self.refuse('init_weights', beside='--init_from=, which names no model')
+
+
+  def _check_waits(self, steps, end):
+    """Raises UserError where what waits for validation losses cannot act in so many steps. end: what says so."""
+    for name, first in self.waits().items():
+      if steps <= first * self.eval_every:
+        raise UserError(f'--{name}={getattr(self, name)} with --eval_every={self.eval_every}: can act after step '
+                        f'{first * self.eval_every} at the earliest; expected that to be before the end of {end}')
+
+  def check_steps(self, steps_of_epoch):
+    """Raises UserError where something waits as long as the run does, of so many steps in an epoch."""
+    if self.most_epochs:
+      steps = math.ceil(self.most_epochs * steps_of_epoch)
+      self._check_waits(steps, f'the {steps:,} steps of {self.most_epochs:g} epochs')
+    epochs = self.steps / steps_of_epoch
+    if self.flat_epochs and 0 < epochs <= self.flat_epochs + 1:
+      raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {epochs - 1:.3g}, as the run ends after '
+                      f'{epochs:.3g} epochs of {steps_of_epoch:,} steps, at --steps={self.steps}')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -571,7 +598,7 @@ class SampleConfig(Checked):
                        above=0.0, maximum=1.0)
   seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1)
   num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1)
-  stop: str = field('', 'Stop a text before this string.')
+  stop: str = field('', 'Stop a text before this string, such as \\n for a line end.')
   interactive: bool = field(False, 'Ask for prompts at the terminal and answer them, the state carried on.')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
@@ -599,7 +626,9 @@ def read_config(workdir, flag='workdir'):
   Raises UserError, which names the folder as `flag` does, where there is none.
   """
   path = pathlib.Path(workdir) / 'config.json'
-  if not workdir or not path.is_file():
+  if not workdir:
+    raise UserError(f'--{flag}: expected the folder of a trained model, such as --{flag}=runs/first')
+  if not path.is_file():
     raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes')
   try:
     return Config.from_json(path.read_text(encoding='utf-8'))

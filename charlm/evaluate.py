@@ -1,6 +1,7 @@
 """charlm-evaluate: says how likely a text is."""
 import dataclasses
 import json
+import os
 
 from charlm import workdir
 from charlm.config import EvaluateConfig, UserError, read_config
@@ -23,17 +24,21 @@ def main(given):
     from data_pipeline import prepare
   opened = workdir.open_model(config.workdir, config.weights)
   opened.config.data.check_recurrence(config.recurrence)
-  data = choose_data(config, opened.config.data)
-  split = config.split or ('all' if config.corpus and not config.corpus.startswith('tfds:') else 'valid')
+  data, split = choose_data(config, opened.config.data)
   _, files = prepare.prepare(data, opened.tokenizer)
   file = files.get('train' if split == 'all' else split)
   if split == 'all' and file.num_tokens < 2:
     raise UserError(f'--corpus={data.corpus}: expected at least 2 tokens to evaluate, found {file.num_tokens}')
+  if split == 'test' and file is None and data == opened.config.data and not data.test_fraction:
+    raise UserError(f'--split=test: --workdir={config.workdir} was trained with --test_fraction=0, so that no text was '
+                    'kept for it; expected another split, or --corpus')
   if file is None or file.num_tokens < 2:
     raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
                     f'{", ".join(files)}')
+  if config.free_running >= file.num_tokens:
+    raise _too_short(config, f'{file.num_tokens:,} tokens')
   workdir.warn_of_unknown(data.corpus, [file])
-  scorer, how = make_scorer(config, opened)
+  scorer, how = make_scorer(config, opened, file)
   sums = evaluation.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
                                   length=config.dynamic_length if config.dynamic else config.chunk_length,
                                   bar=evaluation.progress_bar)
@@ -43,8 +48,8 @@ def main(given):
                     'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
 
 
-def make_scorer(config, opened):
-  """-> what scores batches (a Learner, or what stands in for one), and what to say of it beside the figures."""
+def make_scorer(config, opened, file):
+  """-> what scores the batches of a TokenFile (a Learner, or its stand-in), and what to say beside the figures."""
   from charlm import dynamic, evaluation, learner, mc_dropout
   if config.mc_dropout:
     if not opened.config.model.drops:
@@ -54,14 +59,15 @@ def make_scorer(config, opened):
                                   recurrence=config.recurrence)
     return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
   if config.dynamic:
-    file = training_file(opened)
-    rows = max(1, min(dynamic.ROWS, (file.num_tokens - 1) // config.dynamic_length))
+    trained = training_file(opened, config.corpus)
+    scored = evaluation.rows_of(file, config.batch_size or 1, config.dynamic_length)
+    rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // config.dynamic_length))
     scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
                              recurrence=config.recurrence)
-    batches, steps = evaluation.training_batches(file, rows, config.dynamic_length, config.dynamic_statistics)
+    batches, steps = evaluation.training_batches(trained, rows, config.dynamic_length, config.dynamic_statistics)
     scorer.gather(evaluation.progress_bar(batches, steps), rows)
     return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
-                                'length': config.dynamic_length, 'rows': config.batch_size or 1,
+                                'length': config.dynamic_length, 'rows': scored.batch_size,
                                 'statistics_tokens': steps * rows * config.dynamic_length}}
   return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
 
@@ -73,36 +79,52 @@ def run_freely(config, model, file):
                                     length=config.chunk_length, recurrence=config.recurrence,
                                     bar=evaluation.progress_bar)
   if not sums['stretches']:
-    raise UserError(f'--free_running={config.free_running}: the text has no stretch of so many tokens without the '
-                    'start of a document; expected fewer')
+    raise _too_short(config, 'no stretch of so many tokens without the start of a document')
   return {'free_running_nats_per_token': [nats / sums['stretches'] for nats in sums['nats']],
           'free_running_stretches': sums['stretches'], 'seed': config.seed}
 
 
-def training_file(opened):
-  """The TokenFile of the text that a model was trained on. Raises UserError where it is not as it was."""
+def _too_short(config, what):
+  return UserError(f'--free_running={config.free_running}: the text has {what}; expected fewer')
+
+
+def training_file(opened, corpus=''):
+  """The TokenFile of the text that a model was trained on; corpus: another name under which it may be found.
+
+  Raises UserError where it is not there, or not as it was.
+  """
   from data_pipeline import prepare
-  try:
-    _, files = prepare.prepare(opened.config.data, opened.tokenizer)
-  except UserError as error:
-    raise UserError(f'--dynamic: expected the text that the model was trained on, but {error}') from error
-  if files['train'].content != opened.state['text']:
-    raise UserError(f'--dynamic: expected the text that the model was trained on, but --corpus='
-                    f'{opened.config.data.corpus} has changed since')
-  return files['train']
+  data, problem = opened.config.data, None
+  for name in filter(None, (data.corpus, corpus)):
+    try:
+      _, files = prepare.prepare(dataclasses.replace(data, corpus=name), opened.tokenizer)
+    except UserError as error:
+      problem = problem or error
+      continue
+    if files['train'].content == opened.state['text']:
+      return files['train']
+    problem = problem or f'--corpus={name} has changed since'
+  raise UserError(f'--dynamic: expected the text that the model was trained on, but {problem}')
 
 
 def choose_data(config, trained):
-  """The DataConfig to evaluate on: the one trained on, or another corpus cut in the same way, or not at all."""
-  data, own_splits = trained, (config.corpus or trained.corpus).startswith('tfds:')
-  if config.corpus:
-    other = {} if own_splits else {'data_dir': '', 'text_feature': ''}
+  """-> the DataConfig to evaluate on, which is the one trained on, or another corpus cut in the same way or not at all;
+  and the split of it."""
+  if not config.corpus or _same_place(config.corpus, trained.corpus):
+    data, split = trained, config.split or 'valid'
+  else:
+    other = {} if config.corpus.startswith('tfds:') else {'data_dir': '', 'text_feature': ''}
     data = dataclasses.replace(trained, corpus=config.corpus, **other)
-  if config.split == 'all' and own_splits:
+    split = config.split or ('valid' if data.corpus.startswith('tfds:') else 'all')
+  if split == 'all' and data.corpus.startswith('tfds:'):
     raise UserError(f'--split=all with --corpus={data.corpus}: expected train, valid or test')
-  if config.split == 'all' or (config.corpus and not config.split and not own_splits):
+  if split == 'all':
     data = dataclasses.replace(data, valid_fraction=0.0, test_fraction=0.0)
-  return data
+  return data, split
+
+
+def _same_place(one, other):
+  return len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1
 
 
 run = define.command(main, EvaluateConfig)

@@ -55,7 +55,8 @@ def training_batches(file, batch_size, length, steps):
 def report(sums, file):
   """{'nats', 'tokens'} of a whole TokenFile -> the figures that people compare.
 
-  Bits are per byte and character of the text that was predicted, which is all but its first token.
+  Bits are per byte and character of the text that was predicted, which is all but its first token. Characters that the
+  tokenizer does not know are one token, `unknown` of them: where there are many, the figures say little.
   """
   nats, tokens = sums['nats'], sums['tokens']
   num_bytes = file.num_bytes - file.first_token_bytes
@@ -63,7 +64,7 @@ def report(sums, file):
   bits = nats / math.log(2)
   return {'nats_per_token': nats / tokens, 'bits_per_byte': bits / num_bytes,
           'bits_per_character': bits / characters if characters else None,
-          'tokens': tokens, 'characters': characters, 'bytes': num_bytes}
+          'tokens': tokens, 'unknown': file.num_unknown, 'characters': characters, 'bytes': num_bytes}
 
 
 def progress_bar(batches, total):

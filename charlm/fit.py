@@ -14,7 +14,7 @@ N, those of the text:
 import math
 import statistics
 
-from charlm.config import MAPS, Config
+from charlm.config import MAPS, Config, DataConfig
 
 # The recipe that the others are scaled from: --preset=shakespeare_quick.
 MINUTES, TOKENS = 2.0, 3.2e6
@@ -34,14 +34,14 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
 
   Args:
     config: all choices so far.
-    given: names of the flags that stay as they are.
+    given: the flags that stay as they are, {name: value}.
     num_tokens, num_validation_tokens: of the splits.
     vocab_size: of the tokenizer.
     threads: of the processor, that the run has.
     replicas: that share the rows.
   """
   data, model, train = config.data, config.model, config.train
-  if 'max_minutes' not in given or not train.max_minutes or train.steps or train.epochs:
+  if not fits(given):
     return {}
   given, seconds, power = set(given), 60 * train.max_minutes, min(threads, MOST_THREADS) / 2
   if train.init_from:  # whose network it is, and what it knows shall not be decayed away
@@ -79,11 +79,28 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   return {name: value for name, value in fitted.items() if name not in given}
 
 
+def fits(given):
+  """Whether --max_minutes alone limits a run with the given flags, {name: value}."""
+  return bool(given.get('max_minutes')) and not given.get('steps') and not given.get('epochs')
+
+
+def provisional(given):
+  """{flag: value} to check the given flags with where the defaults will not hold, as `fit` chooses others."""
+  if not fits(given):
+    return {}
+  values = {'dropout': DROPOUT_OF_TWICE, 'recurrent_dropout': DROPOUT_OF_TWICE}
+  if not given.get('chunk_curriculum'):
+    values['chunk_length'] = max(DataConfig.chunk_length, 2 * given.get('chunk_overlap', 0),
+                                 given.get('multi_step', 0) + 1)
+  return {name: value for name, value in values.items() if name not in given}
+
+
 def seconds_per_token(config: Config, units, vocab_size):
   """Of training on 2 cores: benchmarks/README.md, the cost of training per token."""
   model, train = config.model, config.train
   products = MAPS[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
-  native = model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
+  native = (model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
+            and model.compute_dtype == 'float32')
   slower = (1.0 if native else 1.4) * (2.6 if train.multi_step else 1) * (2.2 if train.professor_forcing else 1)
   return slower * (1e-5 + 4.7e-11 * products)
 

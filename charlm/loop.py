@@ -69,14 +69,20 @@ class Trainer:
                            longest=max(config.data.lengths), overlap=config.data.chunk_overlap,
                            recurrence=recurrence)
     self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
+    if len(config.data.lengths) == 1:
+      length = config.data.lengths[0]
+      config.train.check_steps(self.rows.steps(length=length, stride=length - config.data.chunk_overlap))
     self.carry, self.judge = self.learner.initial_carry(), Judge(config.train)
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
                   'interval': record.Interval().asdict(), **self.judge.state()}
     self.pending, self.interrupted, self.saved_step, self.shown = [], False, None, ''
     self.evaluation_seconds = None  # of the last one
+    self.speed = None  # tokens per second of training, as last measured
     found = checkpoint.newest(workdir)
     if found:
       self._restore(*found)
+    elif checkpoint.best_path(workdir).exists():  # of a run that was killed before its first checkpoint
+      checkpoint.check_identity(workdir, identity, checkpoint.read(checkpoint.best_path(workdir))[1])
     self.interval = record.Interval(**self.state['interval'])
     self.judge = Judge(config.train, **{name: self.state[name] for name in self.judge.state()})
     first = self.state['step'] + LOOK_EVERY  # the first steps compile
@@ -89,10 +95,7 @@ class Trainer:
             **({'training': self.model.variables} if averaged else {})}
 
   def _restore(self, arrays, state):
-    for name, value in self.identity.items():
-      if state[name] != value:
-        raise UserError(f'--workdir={self.workdir}: its checkpoint of step {state["step"]} was trained with another '
-                        f'{name} ({state[name]}, now {value}). Bring that back, or start in another folder')
+    checkpoint.check_identity(self.workdir, self.identity, state)
     for name, variables in self._variables().items():
       checkpoint.restore(name, variables, arrays)
     self.carry = self.learner.distribute_carry([arrays[n] for n in sorted(arrays) if n.startswith('carry/')])
@@ -134,12 +137,12 @@ class Trainer:
   def training_seconds(self):
     """--max_minutes in seconds, less the evaluation at the end: half of them at most.
 
-    That takes as long as the one before; the first is guessed to be three times as fast as training.
+    That takes as long as the one before; the first is guessed to be three times as fast as training, once it is known
+    how fast that is.
     """
     seconds, last = 60 * self.config.train.max_minutes, self.evaluation_seconds
     if last is None:
-      tokens = self.valid_file.num_tokens if self.valid_file else 0
-      last = tokens * self.seconds() / (3 * max(1, self.state['tokens']))
+      last = self.valid_file.num_tokens / (3 * self.speed) if self.valid_file and self.speed else 0
     return seconds - min(last, seconds / 2)
 
   def _why_stop(self):
@@ -196,18 +199,18 @@ class Trainer:
       stop = self._why_stop()
       report, evaluate, save = (bool(stop) or self._due(every) for every in (
           train.report_every, train.eval_every, train.save_every))
-      sample = self._due(train.sample_every) or (stop and train.sample_every)
       if report or evaluate or save or self.interrupted or self._due(LOOK_EVERY):
         self._look()
       if not compiles:  # which is no measure of speed
         self.interval.time(data.batch_size * length, time.perf_counter() - began)
+        self.speed = self.interval.tokens_per_second()
       self._show(bar)
       if evaluate and self.valid_file:
         self._report(bar, valid_nats_per_token=self._evaluate())
         stop = stop or self._why_stop()
       elif report:
         self._report(bar)
-      if sample and self.write_sample:
+      if self.write_sample and (self._due(train.sample_every) or (stop and train.sample_every)):
         self._sample(bar)
       self.state['finished'] = stop
       if stop or save or self.interrupted:
@@ -250,8 +253,9 @@ class Trainer:
 
   def _not_finite(self, what):
     good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]
+    where = ' in another --workdir' if good else ''
     return RunError(f'{what}; the last good checkpoint is {"".join(good) or "not made yet"}. Try a lower '
-                    '--learning_rate or --clip_norm in another --workdir')
+                    f'--learning_rate or --clip_norm{where}')
 
   def _report(self, bar, **measured):
     line = {'step': self.state['step'], 'epoch': round(self.epochs(), 4), 'tokens': self.state['tokens'],
@@ -299,6 +303,7 @@ class Trainer:
       if self.interrupted:
         raise KeyboardInterrupt
       self.interrupted = True
+      os.write(2, b'\nStopping after this step, or evaluation; once more stops at once, without saving\n')
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -4,6 +4,9 @@ Gal and Ghahramani (2016), "Dropout as a Bayesian Approximation" and "A Theoreti
 in Recurrent Neural Networks": each pass over the text draws its own masks and carries its own state; the
 probabilities of the passes are averaged, token by token, and the loss is -log of the mean.
 """
+import copy
+import dataclasses
+
 import numpy as np
 import tensorflow as tf
 
@@ -16,7 +19,8 @@ class McDropout:
 
   def __init__(self, model, *, passes, seed, recurrence='auto'):
     """recurrence: a flag."""
-    self.model, self.passes, self.seed = model, passes, seed
+    self.model, self.passes, self.seed = copy.copy(model), passes, seed
+    self.model.config = dataclasses.replace(model.config, initial_state='zeros')  # what drops is drawn, and no noise
     self.native_kernels = native.chosen(recurrence, model.config)
     self._pass = tf.function(self._one_pass, jit_compile=True, autograph=False)
     self._sums = tf.function(self._mean_sums, jit_compile=True, autograph=False)

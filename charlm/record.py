@@ -144,9 +144,12 @@ def read_metrics(path):
   lines = []
   for line in path.read_text().splitlines() if path.exists() else []:
     try:
-      lines.append(json.loads(line))
+      read = json.loads(line)
     except json.JSONDecodeError:
       break
+    if not isinstance(read, dict):
+      break
+    lines.append(read)
   return lines
 
 

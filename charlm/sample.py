@@ -7,7 +7,7 @@ import sys
 import threading
 import time
 
-from charlm.config import SampleConfig, UserError, read_config
+from charlm.config import SampleConfig, UserError, read_config, unescaped
 from flags import define
 
 SHOW_EVERY = 64  # tokens; the text does not depend on it
@@ -155,7 +155,8 @@ def show(text):
 def write_samples(writer, tokenizer, chosen, source, prompt):
   """Prints texts that go on from the prompt: the first as it is written, the others after it."""
   ids = encode(tokenizer, source, prompt)
-  texts = [Text(tokenizer, chosen.stop, prompt) for _ in range(chosen.num_samples)]
+  stop = unescaped(chosen.stop)
+  texts = [Text(tokenizer, stop, prompt) for _ in range(chosen.num_samples)]
   titles = [f'==> sample {i} of {len(texts)} <==\n' if len(texts) > 1 else '' for i in range(1, len(texts) + 1)]
   printed = [title + text.opening for title, text in zip(titles, texts, strict=True)]
   show(printed[0])
@@ -185,7 +186,7 @@ def interact(writer, tokenizer, chosen, source, prompt, lines):
       print(error, file=sys.stderr)
       continue
     with interruptible() as interrupted:
-      context = answer(writer, context, Text(tokenizer, chosen.stop), chosen.length, interrupted)
+      context = answer(writer, context, Text(tokenizer, unescaped(chosen.stop)), chosen.length, interrupted)
     show('\n')
 
 

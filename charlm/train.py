@@ -1,10 +1,11 @@
 """charlm-train: trains a language model on a text."""
 import dataclasses
+import pathlib
 import sys
 import time
 
 from charlm import checkpoint, workdir
-from charlm.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from charlm.config import DataConfig, ModelConfig, RunConfig, TrainConfig, UserError
 from flags import define
 
 SAMPLE_TOKENS = 400  # of the samples that are written while training
@@ -22,11 +23,17 @@ def main(given):
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
   folder = run_config.workdir
   config = workdir.choose_config(folder, given)
+  text = pathlib.Path(config.data.corpus).expanduser().resolve()
+  if text == pathlib.Path(folder).resolve():
+    raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import loop, native, sampling
     from data_pipeline import prepare, streams
   if not config.data.document_reset:
     native.leave_threads(run_config.recurrence, config.model)
+  if not given.keys() & {'corpus', 'preset'} and not workdir.config_path(folder).exists():
+    print(f'notice: --corpus was left out: this learns {config.data.corpus}, the language reference of Python',
+          file=sys.stderr)
   begun, tokenizer, weights = workdir.begun(folder), None, None
   if config.train.init_from and not checkpoint.saved(folder):  # evaluated, perhaps, but nothing to go on from yet
     _, tokenizer, weights, _ = workdir.open_weights(config.train.init_from, config.train.init_weights, 'init_from')
@@ -43,7 +50,9 @@ def main(given):
                          recurrence=run_config.recurrence, weights=weights,
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   with workdir.locked(folder):  # nothing is written before all is known to fit together
-    if not begun:
+    if begun:
+      workdir.save_places(folder, config)
+    else:
       workdir.save_config(folder, config, tokenizer)
     trainer.run()
   print(workdir.summary(folder, trainer.state, config.train.average))

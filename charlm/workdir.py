@@ -7,11 +7,21 @@ import pathlib
 import sys
 from typing import Any, NamedTuple
 
-from charlm import checkpoint
-from charlm.config import Config, DataConfig, ModelConfig, RunConfig, RunError, TrainConfig, UserError, read_config
+from charlm import checkpoint, fit
+from charlm.config import (
+    DROPOUTS,
+    Config,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    RunError,
+    TrainConfig,
+    UserError,
+    read_config,
+)
 
 # Flags that say where things are on this machine, not what the model is.
-PLACES = ('workdir', 'preset', 'cache_dir', 'data_dir')
+PLACES = ('workdir', 'preset', 'corpus', 'cache_dir', 'data_dir')
 # Flags that a run which starts from another model (--init_from) has from there.
 FOLLOW = ('tokenizer', 'vocab_size', *ModelConfig.__dataclass_fields__)
 
@@ -38,21 +48,25 @@ def choose_config(workdir, given):
   Before the first checkpoint nothing is lost with other flags; the saved ones count where none are given. A run that
   starts from another model (--init_from) has its network and its tokenizer, and its dropout where none is given.
 
-  Raises UserError where flags are given that differ from those of a checkpoint, or of the other model.
+  Raises UserError where flags are given that differ from those of a checkpoint, or of the other model. A corpus may
+  have another name than it had: checkpoint.check_identity tells whether it is the same text.
   """
+  if pathlib.Path(workdir).exists() and not pathlib.Path(workdir).is_dir():
+    raise UserError(f'--workdir={workdir}: is a file; expected a folder, or a new name')
   chosen = {k: v for k, v in given.items() if k not in RunConfig.__dataclass_fields__}
   groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
-  alone = chosen.keys() <= set(PLACES) and _config_path(workdir).exists()
+  alone = chosen.keys() <= {*PLACES} - {'corpus'} and config_path(workdir).exists()
   if not begun(workdir) and not alone:
     if chosen.get('init_from'):
       chosen = _followed(chosen) | chosen
+    chosen = fit.provisional(chosen) | chosen
     return Config(**{name: group(**{k: v for k, v in chosen.items() if k in group.__dataclass_fields__})
                      for name, group in groups.items()})
   saved = read_config(workdir)
   other = _differing(chosen, {k: v for k, v in saved.flat().items() if k not in PLACES})
   if other:
     raise UserError(f'--workdir={workdir}: was started with other flags: now {other}. Leave them out '
-                    'to go on, or start in another folder')
+                    f'to go on, or start in another folder (--init_from={workdir} goes on from its weights there)')
   places = {k: v for k, v in chosen.items() if k in PLACES}
   return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **places))
 
@@ -66,6 +80,8 @@ def _followed(chosen):
   """The flags that a run has from the model that it starts from, those that may be others included."""
   saved = read_config(chosen['init_from'], 'init_from').flat()
   followed = {k: saved[k] for k in FOLLOW}
+  if not any({**followed, **chosen}[name] for name in DROPOUTS):
+    followed['dropout_per'] = ModelConfig.dropout_per  # that of the other model has no effect any more
   other = _differing(chosen, {k: v for k, v in followed.items() if k not in ModelConfig.of_training()})
   if other:
     raise UserError(f'--init_from={chosen["init_from"]}: its model was made with other flags: now {other}. Leave them '
@@ -78,7 +94,7 @@ def begun(workdir):
   return bool(checkpoint.saved(workdir)) or checkpoint.best_path(workdir).exists()
 
 
-def _config_path(workdir):
+def config_path(workdir):
   return pathlib.Path(workdir, 'config.json')
 
 
@@ -105,14 +121,27 @@ def save_config(workdir, config, tokenizer):
   """Writes tokenizer and configuration of a new run into the workdir; the configuration comes last and whole."""
   if begun(workdir):
     raise UserError(f'--workdir={workdir}: another charlm-train has trained there meanwhile; expected one of its own')
-  path = _config_path(workdir)
   try:
     tokenizer.save(workdir)
-    temporary = path.with_name('.config.json.tmp')
-    temporary.write_text(config.to_json())
-    os.replace(temporary, path)
+    _write_config(workdir, config)
   except OSError as error:
     raise _unwritable(workdir, error) from error
+
+
+def save_places(workdir, config):
+  """Writes where the text is now into the configuration of a run that goes on."""
+  if config != read_config(workdir):
+    try:
+      _write_config(workdir, config)
+    except OSError as error:
+      raise _unwritable(workdir, error) from error
+
+
+def _write_config(workdir, config):
+  path = config_path(workdir)
+  temporary = path.with_name('.config.json.tmp')
+  temporary.write_text(config.to_json())
+  os.replace(temporary, path)
 
 
 def _unwritable(workdir, error):
@@ -127,13 +156,14 @@ def identity(tokenizer, files):
 def summary(workdir, state, average='none'):
   """Where everything is, and what to do next. average: of --average."""
   folder = pathlib.Path(workdir)
+  samples = [f'  {folder / "samples"}/   what the model wrote while it learned'] * (folder / 'samples').exists()
   best = ('' if state['best_nats'] is None else
           f' Best validation loss {state["best_nats"]:.4f} nats per token, at step {state["best_step"]}.')
   return '\n'.join([
       f'Trained for {state["step"]} steps: {state["finished"]}.{best}',
       f'  {folder / "checkpoints"}/   {_used_weights(state, average)}, and the last two checkpoints',
       f'  {folder / "metrics.jsonl"}   a line per report; drawn in {folder / "plot.png"}',
-      f'  {folder / "samples"}/   what the model wrote while it learned',
+      *samples,
       f'  {folder / "tensorboard"}/   events: tensorboard --logdir={folder}',
       f'Next: charlm-sample --workdir={folder}, charlm-evaluate --workdir={folder}, '
       f'charlm-export --workdir={folder} --export_dir=DIR'])

@@ -2,7 +2,8 @@
 
   pydoc                 the language reference that Python carries
   stdlib                the sources of Python's standard library
-  a file, folder, glob  text files, in sorted order; .gz .bz2 .xz .zst are unpacked
+  a file, folder, glob  text files, in sorted order; .gz .bz2 .xz .zst are unpacked; of a folder no hidden files, nor
+                        those that runs of charlm-train have left in it
   tfds:NAME[/CONFIG]    a data set of TensorFlow Datasets
 
 A corpus is one long row of bytes: its parts (files, or splits of a data set) one after the other. A part that
@@ -40,6 +41,7 @@ from charlm.config import UserError
 BLOCK = 4 << 20  # bytes of text in hand at a time
 SNIFF = 1024  # bytes at the start of a file of a folder that tell text from other files
 PACKED = ('.gz', '.bz2', '.xz', '.zst')
+RUN = {'config.json', 'tokenizer.json'}  # in a folder, tell that it is the workdir of a run
 NOT_LIBRARY = {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages'}
 SPLITS = {'train': ['train'], 'valid': ['validation', 'valid', 'dev'], 'test': ['test']}  # ours -> tfds names
 
@@ -218,13 +220,16 @@ def _find_files(spec):
 
 
 def _walk(spec, root, without=frozenset()):
-  """Regular files below `root`, sorted by path, but for hidden ones and folders of the names `without`."""
+  """Regular files below `root`, sorted by path, but for hidden ones, folders of the names `without`, and workdirs."""
   files = []
 
   def stop(error):
     raise UserError(f'--corpus={spec}: {error.filename} cannot be read ({error.strerror})') from error
 
   for folder, folders, names in os.walk(root, onerror=stop):
+    if folder != root and {*names} >= RUN:
+      folders[:] = []
+      continue
     folders[:] = [name for name in folders if not name.startswith('.') and name not in without]
     files += [os.path.join(folder, name) for name in names if not name.startswith('.')]
   return sorted(file for file in files if os.path.isfile(file))
@@ -360,7 +365,7 @@ def _tfds_builder(spec, data_dir):
   try:
     import tensorflow_datasets as tfds
   except ImportError as error:
-    raise UserError(f"--corpus={spec}: expected tensorflow-datasets to be installed; pip install 'charlm[tfds]'"
+    raise UserError(f"--corpus={spec}: expected tensorflow-datasets to be installed; pip install -e '.[tfds]'"
                     ) from error
   name = spec.removeprefix('tfds:')
   where = f'--data_dir={data_dir}' if data_dir else 'the default data_dir of TensorFlow Datasets'

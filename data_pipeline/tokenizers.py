@@ -257,7 +257,7 @@ class SentencePieceTokenizer(Tokenizer):
       import tensorflow_text
     except ImportError as error:
       raise UserError('--tokenizer=sentencepiece: expected tensorflow-text to be installed, to export it; '
-                      "pip install 'charlm[text]'") from error
+                      "pip install -e '.[text]'") from error
     import tensorflow as tf
     with tf.init_scope():
       return tensorflow_text.SentencepieceTokenizer(self._model, out_type=tf.int32)

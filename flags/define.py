@@ -19,9 +19,9 @@ from absl import flags
 from charlm import config
 
 PRESETS = pathlib.Path(__file__).parent / 'presets'
+INSTEAD = {'chunk_curriculum': 'chunk_length'}  # a flag beside a preset, and what of the preset it replaces
 _DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float,
            str: flags.DEFINE_string}
-_KIND = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text'}
 
 
 def command(main, *groups):
@@ -90,8 +90,10 @@ def parse(argv, groups):
     return None
   try:
     rest = values([argv[0], *arguments])[1:]
+    unset = set()
     if 'preset' in fields and values['preset'].value:  # read again, the preset first, so that the flags beside it win
-      flagfile = _preset_path(values['preset'].value)
+      flagfile, beside = _preset_path(values['preset'].value), {name for name in fields if values[name].present}
+      unset = {other for name, other in INSTEAD.items() if name in beside} - beside
       values.unparse_flags()
       rest = values([argv[0], f'--flagfile={flagfile}', *arguments])[1:]
   except flags.UnrecognizedFlagError as error:
@@ -100,13 +102,16 @@ def parse(argv, groups):
     raise config.UserError(f'--{error.flagname}: no such flag. {guess}') from error
   except flags.IllegalFlagValueError as error:
     flag, _, value = str(error).removeprefix('flag --').partition(':')[0].partition('=')
-    wanted = _KIND[fields[flag].type] if flag in fields else 'another value'
-    raise config.UserError(f'--{flag}={value}: expected {wanted}') from error
+    if flag not in fields:
+      raise config.UserError(f'{flag.partition(" ")[0]}: expected a file, such as --flagfile=my.flags') from error
+    raise config.UserError(f'--{flag}={value}: expected {config.KINDS[fields[flag].type]}') from error
+  except UnicodeDecodeError as error:
+    raise config.UserError('--flagfile: expected a text file with a flag in each line, not a binary one') from error
   except flags.Error as error:
     raise config.UserError(' '.join(str(error).split())) from error
   if rest:
     raise config.UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
-  return {name: values[name].value for name in fields if values[name].present}
+  return {name: values[name].value for name in fields if values[name].present and name not in unset}
 
 
 def preset_names():
@@ -126,7 +131,7 @@ def usage(name, doc, groups):
   for group in groups:
     paragraphs.append(f'{group.__doc__.splitlines()[0]}')
     for f in dataclasses.fields(group):
-      wanted = config.expected(f.metadata)
+      wanted = f'one of {", ".join(preset_names())}' if f.name == 'preset' else config.expected(f.metadata)
       default = f'={f.default}' if f.default != '' else ''
       paragraphs.append(textwrap.fill(f'{f.metadata["help"]}{f" ({wanted})" if wanted else ""}', 100,
                                       initial_indent=' ' * 6, subsequent_indent=' ' * 6))

@@ -22,8 +22,9 @@ def make(**options):
   return one
 
 
-def stream(rows, length):
-  return streams.evaluation_stream(TEXT, streams.evaluation_rows(len(TEXT), rows, length), length=length)
+def stream(rows, length, starts=None):
+  return streams.evaluation_stream(TEXT, streams.evaluation_rows(len(TEXT), rows, length), length=length,
+                                   starts=starts)
 
 
 @pytest.mark.parametrize('rows,length,passes', [(1, 20, 1), (1, 7, 3), (3, 16, 5)])
@@ -39,6 +40,18 @@ def test_agrees_with_a_plain_loop(rows, length, passes):
   got = McDropout(one, passes=passes, seed=4).evaluate(stream(rows, length), rows)
   assert got['tokens'] == len(TEXT) - 1
   assert got['nats'] == pytest.approx(total, rel=1e-4)
+
+
+def test_documents_start_without_noise():
+  starts = np.array([0, 10, 11, 50])
+  noisy, calm = (make(initial_state=kind, **RATES) for kind in ('noise', 'zeros'))
+  for to, value in zip(noisy.trainable_variables, calm.trainable_variables, strict=True):
+    to.assign(value)
+  for one in noisy, calm:
+    for layer in one.recurrent_layers:
+      layer.initial.assign(tf.zeros_like(layer.initial))
+  got = [McDropout(one, passes=2, seed=4).evaluate(stream(1, 30, starts), 1)['nats'] for one in (noisy, calm)]
+  assert got[0] == got[1] and noisy.config.initial_state == 'noise'
 
 
 def test_seeds_differ_and_passes_help():

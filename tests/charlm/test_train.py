@@ -1,5 +1,6 @@
 """charlm-train through its entry point: a whole run, kills, Ctrl-C, and what bad input gets."""
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -16,7 +17,7 @@ import pytest
 import tensorflow as tf
 
 from charlm import checkpoint, evaluate, loop, train
-from charlm.config import Config, DataConfig, EvaluateConfig, RunError, TrainConfig, UserError
+from charlm.config import Config, DataConfig, EvaluateConfig, ModelConfig, RunError, TrainConfig, UserError
 from charlm.workdir import choose_config, open_model, save_config, summary
 from runs import assert_same_run, last, metrics
 
@@ -268,7 +269,8 @@ def test_what_a_model_does_on_its_own_is_reported(corpus, tmp_path, capsys):
 def test_patience_stops(corpus, tmp_path, capsys):
   train.run(flags(corpus, tmp_path / 'run', '--learning_rate=1e-12', '--patience=2', '--eval_every=2', '--dropout=0'))
   assert 'has not improved in 2 evaluations' in capsys.readouterr().out
-  assert last(tmp_path / 'run')[1]['step'] < 40
+  step = last(tmp_path / 'run')[1]['step']
+  assert step < 20 and [p.name for p in (tmp_path / 'run' / 'samples').iterdir()] == [f'step-{step:08d}.txt']
 
 
 def test_a_loss_that_is_not_finite_stops_the_run(corpus, tmp_path, capsys):
@@ -411,14 +413,14 @@ def test_a_validation_split_too_long_for_the_time_is_told_of(tokens, told, capsy
     assert 'takes about' not in capsys.readouterr().err  # what it names will do
 
 
-@pytest.mark.parametrize('evaluation, trained, expected', [
-  (None, 0, 30),  # nothing is known: half is kept
-  (None, 1_000, 60 - 20),  # 3,000 tokens, three times as fast as 1,000 in 20 seconds
-  (7, 1_000, 60 - 7), (50, 1_000, 30)])
-def test_time_is_left_for_the_last_evaluation(evaluation, trained, expected):
+@pytest.mark.parametrize('evaluation, speed, expected', [
+  (None, None, 60),  # nothing is known yet
+  (None, 50.0, 60 - 20),  # 3,000 tokens at 150 per second
+  (None, 1.0, 30), (7, 50.0, 60 - 7), (50, 50.0, 30)])
+def test_time_is_left_for_the_last_evaluation(evaluation, speed, expected):
   trainer = types.SimpleNamespace(
-    config=Config(train=TrainConfig(max_minutes=1.0)), evaluation_seconds=evaluation, seconds=lambda: 20.0,
-    valid_file=types.SimpleNamespace(num_tokens=3_000), state={'tokens': trained})
+    config=Config(train=TrainConfig(max_minutes=1.0)), evaluation_seconds=evaluation, speed=speed,
+    valid_file=types.SimpleNamespace(num_tokens=3_000))
   assert loop.Trainer.training_seconds(trainer) == expected
 
 
@@ -430,7 +432,7 @@ def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
   evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', f'--corpus={other}'])
   out, err = capsys.readouterr()
   assert err == f"warning: --corpus={other}: 3 of 32 characters (9.38%) are unknown to this model, first 'λ'\n"
-  assert json.loads(out)['tokens'] == 31
+  assert (json.loads(out)['tokens'], json.loads(out)['unknown']) == (31, 3)
 
 
 @pytest.fixture(scope='module')
@@ -539,10 +541,77 @@ def test_a_data_set_that_has_nothing_to_wait_for(tmp_path, name, value):
 
 def test_another_corpus_leaves_the_data_set_behind():
   trained = DataConfig(corpus='tfds:x', data_dir='/data', text_feature='title', valid_fraction=0.2)
-  other = evaluate.choose_data(EvaluateConfig(corpus='pydoc'), trained)
-  assert other == DataConfig(corpus='pydoc', valid_fraction=0.0)
-  assert evaluate.choose_data(EvaluateConfig(), trained) == trained
-  assert evaluate.choose_data(EvaluateConfig(corpus='tfds:y'), trained).data_dir == '/data'
+  assert evaluate.choose_data(EvaluateConfig(corpus='pydoc'), trained) == (
+    DataConfig(corpus='pydoc', valid_fraction=0.0), 'all')
+  assert evaluate.choose_data(EvaluateConfig(), trained) == (trained, 'valid')
+  other, split = evaluate.choose_data(EvaluateConfig(corpus='tfds:y'), trained)
+  assert (other.data_dir, split) == ('/data', 'valid')
+
+
+def test_the_text_trained_on_is_known_by_any_name(monkeypatch):
+  monkeypatch.setenv('HOME', '/home/me')
+  trained = DataConfig(corpus='/home/me/book.txt')
+  for name in '~/book.txt', '/home/me/./book.txt', os.path.relpath('/home/me/book.txt'):
+    assert evaluate.choose_data(EvaluateConfig(corpus=name), trained) == (trained, 'valid')
+  assert evaluate.choose_data(EvaluateConfig(corpus='~/book.txt', split='test'), trained) == (trained, 'test')
+  assert evaluate.choose_data(EvaluateConfig(corpus='~/book'), trained)[1] == 'all'
+
+
+def test_a_text_may_move_and_a_workdir_lie_beside_it(corpus, tmp_path, capsys):
+  """A run that is killed goes on where its text has another name; the other commands then find it there."""
+  shutil.copy(corpus, tmp_path / 'old.txt')
+  run = functools.partial(flags, tmp_path, tmp_path / 'run', '--layers=1')
+  train.run(run())
+  checkpoint.saved(tmp_path / 'run')[0].unlink()
+  (tmp_path / 'old.txt').rename(tmp_path / 'new.txt')
+  train.run(run())  # the folder, without what the run has left there
+  for name in 'new.txt', '.':
+    place = tmp_path / name
+    train.run(['charlm-train', f'--workdir={tmp_path / "run"}', f'--corpus={place}'])
+    assert json.loads((tmp_path / 'run' / 'config.json').read_text())['data']['corpus'] == str(place)
+  shutil.copytree(tmp_path / 'run', tmp_path / 'run2')
+  (tmp_path / 'new.txt').rename(tmp_path / 'newer.log')
+  (tmp_path / 'other.txt').write_text('of other times')
+  capsys.readouterr()
+  evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', f'--corpus={tmp_path / "newer.log"}',
+                '--split=valid', '--dynamic', '--dynamic_length=50'])
+  assert json.loads(capsys.readouterr().out)['tokens'] == len(TEXT) // 10 - 1
+  for workdir, words in (tmp_path, ['is the --corpus, too']), (tmp_path / 'run', ['another text', '--workdir']):
+    with pytest.raises(SystemExit):
+      train.run(['charlm-train', f'--corpus={tmp_path}', f'--workdir={workdir}'])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in line for word in words), line
+
+
+def test_what_waits_as_long_as_the_run_does_is_refused(corpus, tmp_path, capsys):
+  for given, words in ((['--epochs=1', '--patience=5'], ['--patience=5', '1 epochs']),
+                       (['--steps=30', '--flat_epochs=3'], ['--flat_epochs=3', '--steps=30'])):
+    small = [f for f in flags(corpus, tmp_path / 'run') if not f.startswith('--steps')]
+    with pytest.raises(SystemExit):
+      train.run([*small, *given])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in line for word in words), line
+
+
+def test_flags_are_checked_beside_what_will_fit(tmp_path):
+  def choose(**given):
+    return choose_config(tmp_path / 'none', {'max_minutes': 10.0, **given})
+
+  assert choose(dropout_per='sequence', chunk_overlap=120).data.chunk_length == 240
+  assert choose(multi_step=150).data.chunk_length == 151
+  assert choose(chunk_curriculum='20,40').data.lengths == (20, 40)
+  for given in (dict(dropout_per='sequence', dropout=0.0, recurrent_dropout=0.0), dict(multi_step=150, chunk_length=50),
+                dict(dropout_per='sequence', steps=5), dict(chunk_overlap=120, epochs=1.0)):
+    with pytest.raises(UserError):
+      choose(**given)
+
+
+def test_a_run_from_another_model_need_not_drop(tmp_path):
+  (tmp_path / 'config.json').write_text(Config(model=ModelConfig(dropout=0.1, dropout_per='sequence')).to_json())
+  choose = functools.partial(choose_config, tmp_path / 'none')
+  assert choose({'init_from': str(tmp_path)}).model.dropout_per == 'sequence'
+  assert choose({'init_from': str(tmp_path), 'dropout': 0.2}).model.dropout_per == 'sequence'
+  assert choose({'init_from': str(tmp_path), 'dropout': 0.0}).model.dropout_per == 'step'
 
 
 def test_other_flags_are_named(corpus, finished, capsys):
@@ -632,6 +701,8 @@ def test_evaluate_while_learning_and_with_dropout(finished, corpus, tmp_path, ca
   assert dynamic['dynamic'] == {'learning_rate': 0.003, 'decay': 0.02, 'length': 5, 'rows': 1,
                                 'statistics_tokens': 18 * 32 * 5}  # one pass
   assert dynamic['tokens'] == before['tokens'] and dynamic['nats_per_token'] < 0.9 * before['nats_per_token']
+  few = report('--dynamic', '--dynamic_length=100', '--batch_size=8', '--dynamic_statistics=1')
+  assert few['dynamic']['rows'] == 4  # of a segment each at least
   dropped = report('--mc_dropout=3', '--seed=5')
   assert (dropped['mc_dropout'], dropped['seed']) == (3, 5) and 'mc_dropout' not in before
   assert dropped['nats_per_token'] == pytest.approx(before['nats_per_token'], rel=0.1)
@@ -668,6 +739,12 @@ def test_what_evaluate_refuses(finished, corpus, tmp_path, capsys, arguments, ch
 
 @pytest.mark.parametrize('prepare,words', [
     (lambda folder: None, ['config.json']),
+    (lambda folder: (folder / 'config.json').write_text(Config(model=ModelConfig(units=8)).to_json().replace(
+      '"units": 8', '"units": 8.5')), ['config.json', '--units=8.5', 'an integer']),
+    (lambda folder: (folder / 'config.json').write_text(json.dumps({
+      name: group | ({'units': 13} if name == 'model' else {})
+      for name, group in json.loads((folder / 'config.json').read_text()).items()})),
+     ['config.json', 'first model/', 'of shape', 'expected of shape']),
     (lambda folder: shutil.rmtree(folder / 'checkpoints'), ['no checkpoint']),
     (lambda folder: (folder / 'config.json').write_text('{'), ['config.json', 'not a charlm configuration']),
     (lambda folder: (folder / 'tokenizer.json').unlink(), ['tokenizer']),

@@ -110,6 +110,17 @@ def test_folder_is_read_sorted_without_hidden_and_binary_files(tmp_path):
   assert whole(tmp_path / '**' / '[ce]*') == whole(tmp_path / 'sub')
 
 
+def test_a_folder_is_read_without_the_workdirs_in_it(tmp_path):
+  (tmp_path / 'run' / 'samples').mkdir(parents=True)
+  (tmp_path / 'a.txt').write_bytes(b'A')
+  for name in 'config.json', 'tokenizer.json', 'samples/b.txt':
+    (tmp_path / 'run' / name).write_bytes(b'of a run')
+  assert whole(tmp_path) == b'A'
+  assert whole(tmp_path / 'run' / 'samples') == b'of a run'
+  (tmp_path / 'run' / 'tokenizer.json').unlink()
+  assert whole(tmp_path) == b'A\nof a run\nof a run'
+
+
 def test_name_with_magic_characters_is_a_file_first(tmp_path):
   (tmp_path / 'a[1].txt').write_bytes(b'one')
   assert whole(tmp_path / 'a[1].txt') == b'one'
@@ -341,5 +352,5 @@ def test_data_set_that_cannot_be_downloaded(tmp_path, monkeypatch, capsys):
 
 def test_without_tensorflow_datasets(monkeypatch):
   monkeypatch.setitem(sys.modules, 'tensorflow_datasets', None)
-  with pytest.raises(UserError, match=r'charlm\[tfds\]'):
+  with pytest.raises(UserError, match=r'\.\[tfds\]'):
     corpus.open_corpus('tfds:imdb_reviews')

@@ -1,5 +1,6 @@
 """Flags follow the dataclasses; mistakes get one line and exit status 2."""
 import dataclasses
+import sys
 
 import pytest
 
@@ -27,6 +28,8 @@ def test_only_what_was_given():
     (['units=7'], ['units=7', 'flags only']),
     (['--preset=zzz'], ['--preset=zzz', 'expected one of', 'demo']),
     (['--flagfile=/no/such/file'], ['/no/such/file']),
+    (['--flagfile'], ['--flagfile', 'expected a file']),
+    ([f'--flagfile={sys.executable}'], ['--flagfile', 'text file']),
 ])
 def test_mistakes_are_named(arguments, words):
   with pytest.raises(config.UserError) as error:
@@ -48,6 +51,12 @@ def test_flags_beside_a_preset_win():
   assert parse('--units=3', '--preset=demo')['units'] == 3
 
 
+def test_a_curriculum_beside_a_preset_replaces_its_chunk_length():
+  assert 'chunk_length' in parse('--preset=shakespeare')
+  assert 'chunk_length' not in parse('--preset=shakespeare', '--chunk_curriculum=32,64')
+  assert parse('--preset=shakespeare', '--chunk_curriculum=32,64', '--chunk_length=5')['chunk_length'] == 5
+
+
 def test_a_preset_in_any_spelling(tmp_path):
   (tmp_path / 'mine.flags').write_text('--preset=demo\n')
   wanted = parse('--preset=demo')
@@ -66,6 +75,7 @@ def test_help_names_every_flag(capsys):
 
   define.command(main, *GROUPS)(['charlm-train', '--help'])
   text = capsys.readouterr().out
+  assert f'(one of {", ".join(define.preset_names())})' in ' '.join(text.split())
   for group in GROUPS:
     for f in dataclasses.fields(group):
       assert f'--{f.name}' in text
