@@ -456,15 +456,11 @@ class TrainConfig(Checked):
         raise UserError(f'--{name}={getattr(self, name)} with --eval_every={self.eval_every}: can act after step '
                         f'{first * self.eval_every} at the earliest; expected that to be before the end of {end}')
 
-  def check_steps(self, steps_of_epoch):
-    """Raises UserError where something waits as long as the run does, of so many steps in an epoch."""
+  def check_epochs(self, steps_of_epoch):
+    """As `check`, for a run of so many epochs, once it is known how many steps one has."""
     if self.most_epochs:
       steps = math.ceil(self.most_epochs * steps_of_epoch)
       self._check_waits(steps, f'the {steps:,} steps of {self.most_epochs:g} epochs')
-    epochs = self.steps / steps_of_epoch
-    if self.flat_epochs and 0 < epochs <= self.flat_epochs + 1:
-      raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {epochs - 1:.3g}, as the run ends after '
-                      f'{epochs:.3g} epochs of {steps_of_epoch:,} steps, at --steps={self.steps}')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -71,7 +71,7 @@ class Trainer:
     self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
     if len(config.data.lengths) == 1:
       length = config.data.lengths[0]
-      config.train.check_steps(self.rows.steps(length=length, stride=length - config.data.chunk_overlap))
+      config.train.check_epochs(self.rows.steps(length=length, stride=length - config.data.chunk_overlap))
     self.carry, self.judge = self.learner.initial_carry(), Judge(config.train)
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
                   'interval': record.Interval().asdict(), **self.judge.state()}

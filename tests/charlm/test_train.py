@@ -584,13 +584,11 @@ def test_a_text_may_move_and_a_workdir_lie_beside_it(corpus, tmp_path, capsys):
 
 
 def test_what_waits_as_long_as_the_run_does_is_refused(corpus, tmp_path, capsys):
-  for given, words in ((['--epochs=1', '--patience=5'], ['--patience=5', '1 epochs']),
-                       (['--steps=30', '--flat_epochs=3'], ['--flat_epochs=3', '--steps=30'])):
-    small = [f for f in flags(corpus, tmp_path / 'run') if not f.startswith('--steps')]
-    with pytest.raises(SystemExit):
-      train.run([*small, *given])
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert all(word in line for word in words), line
+  small = [f for f in flags(corpus, tmp_path / 'run') if not f.startswith('--steps')]
+  with pytest.raises(SystemExit):
+    train.run([*small, '--epochs=1', '--patience=5'])
+  line = capsys.readouterr().err.splitlines()[-1]
+  assert all(word in line for word in ('--patience=5', '1 epochs')), line
 
 
 def test_flags_are_checked_beside_what_will_fit(tmp_path):
