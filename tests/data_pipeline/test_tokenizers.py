@@ -265,7 +265,7 @@ def test_exported_module_encodes_and_decodes(tokenizer, tmp_path):
 
 
 @pytest.mark.parametrize('module,wanted', [('sentencepiece', 'pip install sentencepiece'),
-                                           ('tensorflow_text', r'to export.*charlm\[text\]')])
+                                           ('tensorflow_text', r"to export it; pip install -e '\.\[text\]'")])
 def test_without_the_packages_of_sentencepiece(monkeypatch, module, wanted):
   tokenizer = tokenizers.SentencePieceTokenizer(make('sentencepiece')._model)
   monkeypatch.setitem(sys.modules, module, None)
