@@ -5,17 +5,17 @@ from charlm.fit import fit
 from flags import define
 
 
-def run(budget, tokens, seed, valid):
+def run(budget, chunk, seed, valid):
   line = {'step': 10, 'tokens': 1000 + seed, 'epoch': 0.5, 'seconds': 3.0}
-  return {'budget': budget, 'overlap': tokens, 'chunk_length': 8, 'seed': seed, 'valid': valid, 'metrics': [{}, line]}
+  return {'budget': budget, 'chunk': chunk, 'seed': seed, 'valid': valid, 'metrics': [{}, line]}
 
 
 def test_the_table():
-  runs = [run('steps=10', 0, 0, 2.0), run('steps=10', 4, 0, 1.5), run('steps=10', 0, 1, 2.2),
-          run('steps=10', 4, 1, 1.7), run('minutes=1', 0, 0, 3.0)]
+  runs = [run('tokens=10', '0/8', 0, 2.0), run('tokens=10', '4/8', 0, 1.5), run('tokens=10', '0/8', 1, 2.2),
+          run('tokens=10', '4/8', 1, 1.7), run('minutes=1', '0/8', 0, 3.0)]
   *_, plain, half, other = overlap.table(runs).splitlines()
-  assert plain == ('| steps=10 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 2.1000 ± 0.1414 | 0.0000 ± 0.0000 |')
-  assert half == ('| steps=10 | 4 of 8 | 10 | 1,000 | 0.50 | 3 | 1.6000 ± 0.1414 | -0.5000 ± 0.0000 |')
+  assert plain == ('| tokens=10 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 2.1000 ± 0.1414 | 0.0000 ± 0.0000 |')
+  assert half == ('| tokens=10 | 4 of 8 | 10 | 1,000 | 0.50 | 3 | 1.6000 ± 0.1414 | -0.5000 ± 0.0000 |')
   assert other == '| minutes=1 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 3.0000 | 0.0000 |'
 
 
@@ -29,16 +29,17 @@ def test_what_is_run(tmp_path, monkeypatch, capsys):
 
   monkeypatch.setattr(overlap, 'measure', measure)
   monkeypatch.setattr('sys.argv', ['overlap', '--corpus=pydoc', '--seeds=2', '--epochs=0', '--units=32',
-                                   f'--out={tmp_path}'])
+                                   '--chunks=0/64,16/64,0/32', '--tokens=102400', f'--out={tmp_path}'])
   overlap.main()
-  assert len(seen) == 2 * 2 * 4 and len(set(map(tuple, seen))) == len(seen)
-  assert capsys.readouterr().out.count('± 0.0000 | 0.0000 ± 0.0000 |') == 8
+  assert len(seen) == 2 * 2 * 3 and len(set(map(tuple, seen))) == len(seen)
+  assert capsys.readouterr().out.count('± 0.0000 | 0.0000 ± 0.0000 |') == 6
   overlap.main()
-  assert len(seen) == 2 * 2 * 4
+  assert len(seen) == 2 * 2 * 3
   groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
   for flags in seen:
     given = define.parse(['overlap', '--workdir=w', *flags], (RunConfig, *groups.values()))
     config = Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
                        for name, group in groups.items()})
     left = fit(config, given, 10**6, 10**5, 64, threads=2)
+    assert given.get('steps', 0) in (0, 102400 // 16 // config.data.chunk_length)
     assert config.model.units == 32 and left.keys() <= {'save_every', 'sample_every'}
