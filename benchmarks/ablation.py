@@ -1,14 +1,14 @@
 """What each option is worth: one baseline, and each option off or on in turn, with the same budget, over several seeds.
 
     python -m benchmarks.ablation --corpus=TEXT [--steps=1000] [--seeds=3] [--jobs=2] [--only="lstm;zoneout"]
-                                  [--out=ablation]
+                                  [--out=ablation] [--units=256 ...]
 
 trains BASELINE and every variant of it (VARIANTS) on a text of at least 1 MB. The budget is in tokens that a step
 trains on: where chunks are longer or shorter there are fewer or more steps. All variants run with one seed before any
 runs with the next, and each run is a line of OUT/runs.jsonl when it is done: the same command goes on where it was
 stopped, and what is there makes a table. OUT/table.md has the table and OUT/plot.png the differences; both are written
 anew after each run. JOBS runs go on side by side. What learns from its own predictions is evaluated on them, too, in a
-table of its own.
+table of its own. Other flags, as --NAME=VALUE, go to charlm-train in place of the baseline's.
 
 A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
 the median, over all variants, of the standard deviation over seeds. A mean of n differences is by chance alone beyond
@@ -18,6 +18,7 @@ import argparse
 import math
 import os
 import pathlib
+import re
 import statistics
 import sys
 import tempfile
@@ -119,12 +120,12 @@ def against(name):
   return VARIANTS[name][1] if isinstance(VARIANTS[name], tuple) else 'baseline'
 
 
-def options(name):
-  """{flag: value} of a variant, what it is added to included."""
+def options(name, base=BASELINE):
+  """{flag: value} of a variant of the base, what it is added to included."""
   if name == 'baseline':
-    return dict(BASELINE)
+    return dict(base)
   own = VARIANTS[name][0] if isinstance(VARIANTS[name], tuple) else VARIANTS[name]
-  chosen = options(against(name)) | own
+  chosen = options(against(name), base) | own
   if 'chunk_curriculum' in chosen:
     del chosen['chunk_length']
   if 'input_layers' in own and not own['input_layers']:
@@ -132,11 +133,11 @@ def options(name):
   return chosen
 
 
-def arguments(name, corpus, steps, seed):
-  """The flags of a run with as many tokens as the baseline has in `steps` steps."""
-  chosen = options(name)
+def arguments(name, corpus, steps, seed, base=BASELINE):
+  """The flags of a run with as many tokens as the base has in `steps` steps."""
+  chosen = options(name, base)
   lengths = parse_lengths(chosen.get('chunk_curriculum', '')) or (chosen['chunk_length'],)
-  steps = round(steps * BASELINE['chunk_length'] / statistics.mean(lengths))
+  steps = round(steps * int(base['chunk_length']) / statistics.mean(map(int, lengths)))
   eval_every = chosen.pop('eval_every', -(-steps // EVALUATIONS))
   return [f'--corpus={corpus}', f'--steps={steps}', f'--eval_every={eval_every}', f'--seed={seed}',
           *(f'--{flag}={value}' for flag, value in chosen.items())]
@@ -256,13 +257,16 @@ def main():
   parser.add_argument('--jobs', type=jobs, default=2)
   parser.add_argument('--only', help='names of variants, separated by semicolons', default='')
   parser.add_argument('--out', default='ablation')
-  args = parser.parse_args()
+  args, flags = parser.parse_known_args()
+  if wrong := [flag for flag in flags if not re.fullmatch(r'--\w+=.*', flag)]:
+    parser.error(f'{wrong[0]}: expected --NAME=VALUE')
   names = args.only.split(';') if args.only else list(VARIANTS)
   if unknown := set(names) - VARIANTS.keys():
     parser.error(f'--only: no variant {"; ".join(unknown)}; expected some of {"; ".join(VARIANTS)}')
   out = pathlib.Path(args.out)
   out.mkdir(parents=True, exist_ok=True)
-  wanted = [{'variant': name, 'seed': seed, 'flags': arguments(name, args.corpus, args.steps, seed)}
+  base = BASELINE | dict(flag[2:].split('=', 1) for flag in flags)
+  wanted = [{'variant': name, 'seed': seed, 'flags': arguments(name, args.corpus, args.steps, seed, base)}
             for seed in range(args.seeds) for name in VARIANTS if name in names]
   for runs in sweep(wanted, measure, out / 'runs.jsonl', args.jobs):
     text = write(runs, out)

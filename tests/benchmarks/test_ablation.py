@@ -44,6 +44,12 @@ def test_what_is_added_to_another_variant_has_its_flags_too():
   assert 'input_units' not in ablation.options('no input layer')
 
 
+def test_another_baseline():
+  base = ablation.BASELINE | {'units': '224', 'chunk_length': '16'}
+  flags = ablation.arguments('chunks of 32', 'pydoc', 1200, 7, base)
+  assert {'--units=224', '--chunk_length=32', '--steps=600'} <= set(flags)
+
+
 def run(variant, seed, valid, speed=1000.0):
   return {'variant': variant, 'seed': seed, 'valid': valid, 'speed': speed, 'parameters': 1234}
 
