@@ -81,6 +81,7 @@ VARIANTS = {
     'rmsprop': dict(optimizer='rmsprop', learning_rate=0.002),
     'lion': dict(optimizer='lion', learning_rate=0.0007),
     'sgd': dict(optimizer='sgd', learning_rate=1.0),
+    'sgd, momentum': (dict(optimizer_constants='momentum=0.9', learning_rate=0.3), 'sgd'),
     'a third of the learning rate': dict(learning_rate=0.0017),
     'three times the learning rate': dict(learning_rate=0.015),
     'no warm-up': dict(warmup_steps=0),

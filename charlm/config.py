@@ -297,6 +297,8 @@ class TrainConfig(Checked):
   """Training."""
   optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ... Others than '
                          'adam need a --learning_rate of their own.')
+  optimizer_constants: str = field('', 'Constants of --optimizer that are not Keras\'s own, by its names for them: '
+                                   'momentum=0.9,nesterov=true for sgd, which needs them, or beta_1=0.8 for adam.')
   learning_rate: float = field(0.003, 'Highest learning rate. Lower it where the loss jumps up or is not finite; '
                                'raise it where a short run learns too slowly.', above=0.0)
   warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '

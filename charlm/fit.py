@@ -1,6 +1,6 @@
 """Sizes and rates that fit the text and the time, for whoever sets --corpus and --max_minutes and no more.
 
-A rule of thumb, through recipes that were tuned on 0.3 to 1 MB of text for 2 to 30 minutes on 2 cores, and a guess
+A rule of thumb, through recipes that were tuned on 0.3 to 3 MB of text for 2 to 120 minutes on 2 cores, and a guess
 beyond that; the figures are in benchmarks/README.md. Of the time, D, the tokens that the model takes in meanwhile, and
 N, those of the text:
 

@@ -1,5 +1,6 @@
 """Keras optimizers by name, weight decay, the learning rate over a run, and clipping."""
 import inspect
+import json
 
 import keras
 import tensorflow as tf
@@ -24,19 +25,37 @@ def _parameters(optimizer_class):
 
 
 def make_optimizer(config: TrainConfig, variables):
-  """The Keras optimizer that --optimizer names, for these variables. Raises UserError for another name.
+  """The Keras optimizer of `choose_optimizer`, for these variables. Errors as there.
 
   Weights are matrices; gains, biases and initial states are vectors, and do not decay.
   """
-  known = optimizers()
-  if config.optimizer.lower() not in known:
-    raise UserError(f'--optimizer={config.optimizer}: expected one of {", ".join(sorted(known))}')
-  decay = {'weight_decay': config.weight_decay} if config.weight_decay else {}
-  # Named, because Keras numbers the names of further optimizers in a process, and checkpoints hold them.
-  optimizer = known[config.optimizer.lower()](name='optimizer', **decay)
+  optimizer = choose_optimizer(config)
   optimizer.exclude_from_weight_decay([v for v in variables if v.shape.rank < 2])
   optimizer.build(variables)
   return optimizer
+
+
+def choose_optimizer(config: TrainConfig):
+  """The Keras optimizer that --optimizer names, with its constants. Raises UserError for what Keras does not know."""
+  known = optimizers()
+  if config.optimizer.lower() not in known:
+    raise UserError(f'--optimizer={config.optimizer}: expected one of {", ".join(sorted(known))}')
+  chosen = known[config.optimizer.lower()]
+  common = set.intersection(*(set(_parameters(c)) for c in known.values()))  # which charlm has flags for
+  defaults = {name: p.default for name, p in _parameters(chosen).items() if name not in common}
+  constants = {'weight_decay': config.weight_decay} if config.weight_decay else {}
+  try:
+    for word in filter(None, config.optimizer_constants.split(',')):
+      name, _, text = word.strip().partition('=')
+      constants[name] = json.loads(text.lower())
+      if isinstance(constants[name], bool) != isinstance(defaults[name], bool):
+        raise ValueError(text)
+    # Named, because Keras numbers the names of further optimizers in a process, and checkpoints hold them.
+    return chosen(name='optimizer', **constants)
+  except (KeyError, TypeError, ValueError):
+    raise UserError(
+        f'--optimizer_constants={config.optimizer_constants}: expected NAME=VALUE[,NAME=VALUE...] that Keras takes for '
+        f'{chosen.__name__}, of {", ".join(f"{k}={v}" for k, v in defaults.items())}') from None
 
 
 def learning_rate(config: TrainConfig, step, progress, scale=1.0):

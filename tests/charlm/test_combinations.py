@@ -5,6 +5,7 @@ leaves is what is in the workdir at that moment; a copy of it then saves a third
 test_train.py kills processes.
 """
 import dataclasses
+import functools
 import random
 import shutil
 
@@ -26,7 +27,8 @@ VALUES = {
     'valid_fraction': [0.0], 'test_fraction': [0.1], 'vocab_size': [300], 'batch_size': [2, 6],
     'chunk_length': [5, 9], 'chunk_overlap': [1, 3], 'chunk_curriculum': ['4,9', '5,7'],
     'document_separator': ['. ', r'\n'], 'embedding_size': [3, 8], 'input_layers': [0, 2], 'input_units': [3, 8],
-    'layers': [1], 'units': [3, 8], 'optimizer': sorted(optimizer.optimizers()), 'learning_rate': [0.01, 0.001],
+    'layers': [1], 'units': [3, 8], 'optimizer': sorted(optimizer.optimizers()),
+    'optimizer_constants': ['momentum=0.9', 'beta_1=0.8', 'epsilon=1e-5'], 'learning_rate': [0.01, 0.001],
     'warmup_steps': [0, 5], 'plateau_patience': [1], 'ema_decay': [0.5, 0.9], 'average_patience': [0, 2],
     'epochs': [30.0], 'patience': [4], 'flat_epochs': [3], 'init_from': ['the first'],
     'strategy': ['mirrored']}
@@ -56,10 +58,20 @@ def draw_value(field, rng):
 
 
 def accepted(flags):
-  """Whether the dataclasses accept these flags."""
+  """Whether the dataclasses and Keras accept these flags."""
   try:
-    Config(**{name: group(**{k: v for k, v in flags.items() if k in group.__dataclass_fields__})
-              for name, group in GROUPS.items()})
+    config = Config(**{name: group(**{k: v for k, v in flags.items() if k in group.__dataclass_fields__})
+                       for name, group in GROUPS.items()})
+  except UserError:
+    return False
+  return takes(config.train.optimizer, config.train.optimizer_constants)
+
+
+@functools.cache
+def takes(name, constants):
+  """Whether Keras knows the optimizer and these constants of it."""
+  try:
+    optimizer.choose_optimizer(TrainConfig(optimizer=name, optimizer_constants=constants))
   except UserError:
     return False
   return True

@@ -1,5 +1,6 @@
 """Schedules, weight decay and clipping against their arithmetic by hand."""
 import math
+import re
 
 import numpy as np
 import pytest
@@ -126,3 +127,26 @@ def test_weight_decay_shrinks_matrices_before_each_step(name, decay):
 def test_an_unknown_optimizer_is_named():
   with pytest.raises(UserError, match=r'--optimizer=adom: expected one of .*adam'):
     optimizer.make_optimizer(TrainConfig(optimizer='adom'), [])
+
+
+def test_constants_are_those_of_the_optimizer():
+  """Momentum, by hand; a velocity is a variable, and so in checkpoints."""
+  variable = tf.Variable([1.0, -1.0])
+  config = TrainConfig(optimizer='sgd', optimizer_constants='momentum=0.5, nesterov=True')
+  one = optimizer.make_optimizer(config, [variable])
+  one.learning_rate.assign(0.1)
+  value, velocity, gradient = np.array([1.0, -1.0]), 0.0, np.array([0.5, 2.0])
+  for _ in range(3):
+    one.apply([tf.constant(gradient, tf.float32)], [variable])
+    velocity = 0.5 * velocity - 0.1 * gradient
+    value = value + 0.5 * velocity - 0.1 * gradient
+  np.testing.assert_allclose(variable, value, rtol=1e-6)
+
+
+@pytest.mark.parametrize('name,constants', [
+    ('adam', 'momentum=0.9'), ('sgd', 'momentum'), ('sgd', 'momentum='), ('sgd', 'momentum=high'),
+    ('sgd', 'momentum=true'), ('sgd', 'nesterov=1'), ('sgd', 'momentum=7'), ('sgd', '0.9'), ('sgd', 'learning_rate=1'),
+    ('adam', 'weight_decay=0.1'), ('adam', 'use_ema=true'), ('sgd', 'momentum=[0.9]'), ('sgd', 'momentum=null')])
+def test_constants_that_it_does_not_take_are_named(name, constants):
+  with pytest.raises(UserError, match=rf'--optimizer_constants={re.escape(constants)}: expected .* of \w+=[\d.]+'):
+    optimizer.choose_optimizer(TrainConfig(optimizer=name, optimizer_constants=constants))
