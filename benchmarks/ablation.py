@@ -18,12 +18,11 @@ import argparse
 import math
 import os
 import pathlib
-import re
 import statistics
 import sys
 import tempfile
 
-from benchmarks.training import BASELINE, free_running, jobs, spread, sweep, train
+from benchmarks.training import BASELINE, free_running, jobs, other_flags, spread, sweep, train
 from charlm import checkpoint
 from charlm.config import RunError, parse_lengths
 
@@ -81,7 +80,7 @@ VARIANTS = {
     'rmsprop': dict(optimizer='rmsprop', learning_rate=0.002),
     'lion': dict(optimizer='lion', learning_rate=0.0007),
     'sgd': dict(optimizer='sgd', learning_rate=1.0),
-    'sgd, momentum': (dict(optimizer_constants='momentum=0.9', learning_rate=0.3), 'sgd'),
+    'sgd, momentum': (dict(optimizer_constants='momentum=0.9', learning_rate=0.1), 'sgd'),
     'a third of the learning rate': dict(learning_rate=0.0017),
     'three times the learning rate': dict(learning_rate=0.015),
     'no warm-up': dict(warmup_steps=0),
@@ -251,7 +250,7 @@ def plot(rows, one, path):
 
 
 def main():
-  parser = argparse.ArgumentParser()
+  parser = argparse.ArgumentParser(allow_abbrev=False)
   parser.add_argument('--corpus', required=True)
   parser.add_argument('--steps', type=int, default=1000)
   parser.add_argument('--seeds', type=int, default=3)
@@ -259,14 +258,12 @@ def main():
   parser.add_argument('--only', help='names of variants, separated by semicolons', default='')
   parser.add_argument('--out', default='ablation')
   args, flags = parser.parse_known_args()
-  if wrong := [flag for flag in flags if not re.fullmatch(r'--\w+=.*', flag)]:
-    parser.error(f'{wrong[0]}: expected --NAME=VALUE')
+  base = BASELINE | other_flags(parser, flags, taken=('seed', 'max_minutes', 'epochs'))
   names = args.only.split(';') if args.only else list(VARIANTS)
   if unknown := set(names) - VARIANTS.keys():
     parser.error(f'--only: no variant {"; ".join(unknown)}; expected some of {"; ".join(VARIANTS)}')
   out = pathlib.Path(args.out)
   out.mkdir(parents=True, exist_ok=True)
-  base = BASELINE | dict(flag[2:].split('=', 1) for flag in flags)
   wanted = [{'variant': name, 'seed': seed, 'flags': arguments(name, args.corpus, args.steps, seed, base)}
             for seed in range(args.seeds) for name in VARIANTS if name in names]
   for runs in sweep(wanted, measure, out / 'runs.jsonl', args.jobs):

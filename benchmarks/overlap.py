@@ -11,9 +11,9 @@ leaves one out):
   minutes   the same time by the clock, preparation and compilation included
 
 Short chunks without overlap are the control: 0/16 makes as many steps over a text as 48/64, of a quarter of the work.
-Other flags go to charlm-train. JOBS runs go on side by side; each is a line of OUT/runs.jsonl when it is done, with
-every line that it reported, and the same command goes on where it was stopped. OUT/table.md has the validation loss at
-the end of the budget, its mean and standard deviation over the seeds.
+Other flags, as --NAME=VALUE, go to charlm-train. JOBS runs go on side by side; each is a line of OUT/runs.jsonl when it
+is done, with every line that it reported, and the same command goes on where it was stopped. OUT/table.md has the
+validation loss at the end of the budget, its mean and standard deviation over the seeds.
 """
 import argparse
 import pathlib
@@ -21,15 +21,16 @@ import statistics
 import sys
 import tempfile
 
-from benchmarks.training import BASELINE, jobs, spread, sweep, train
+from benchmarks.training import BASELINE, jobs, other_flags, spread, sweep, train
 
 SAME = dict(dropout=0, recurrent_dropout=0, weight_decay=0, eval_every=0)  # where a time would choose what fits it
+TAKEN = 'chunk_length', 'chunk_overlap', 'chunk_curriculum', 'seed', 'steps', 'max_minutes'
 
 
 def table(runs):
   """Runs, in order -> Markdown: a row for each budget and chunk, compared with the budget's first, seed by seed."""
   lines = ['| budget | overlap | steps | tokens trained | passes over the text | seconds | valid nats per token | '
-           'less that of the first |', '| --- ' * 8 + '|']
+           'difference from the first |', '| --- ' * 8 + '|']
   for budget in dict.fromkeys(run['budget'] for run in runs):
     group = [run for run in runs if run['budget'] == budget]
     chunks = list(dict.fromkeys(run['chunk'] for run in group))
@@ -37,10 +38,11 @@ def table(runs):
     for chunk in chunks:
       same = [run for run in group if run['chunk'] == chunk]
       last = [run['metrics'][-1] for run in same]
+      differences = [run['valid'] - first[run['seed']] for run in same if run['seed'] in first]
       means = [statistics.mean(line[name] for line in last) for name in ('step', 'tokens', 'epoch', 'seconds')]
       lines.append(f'| {budget} | {chunk.replace("/", " of ")} | {means[0]:,.0f} | {means[1]:,.0f} | '
                    f'{means[2]:.2f} | {means[3]:,.0f} | {spread([run["valid"] for run in same])} | '
-                   f'{spread([run["valid"] - first[run["seed"]] for run in same])} |')
+                   f'{spread(differences) if differences else ""} |')
   return '\n'.join(lines)
 
 
@@ -56,16 +58,16 @@ def chunks(text):
   return [tuple(map(int, chunk.split('/'))) for chunk in text.split(',')]
 
 
-def budgets(args, length):
+def budgets(args, batch_size, length):
   """The budgets asked for -> pairs of its name and its flag of charlm-train, for chunks of `length` tokens."""
-  steps = round(args.tokens / BASELINE['batch_size'] / length)
+  steps = max(1, round(args.tokens / batch_size / length))
   wanted = [('epochs', args.epochs, f'--epochs={args.epochs}'), ('tokens', args.tokens, f'--steps={steps}'),
             ('minutes', args.minutes, f'--max_minutes={args.minutes}')]
   return [(f'{name}={amount:,.9g}', flag) for name, amount, flag in wanted if amount]
 
 
 def main():
-  parser = argparse.ArgumentParser()
+  parser = argparse.ArgumentParser(allow_abbrev=False)
   parser.add_argument('--corpus', required=True)
   parser.add_argument('--chunks', type=chunks, default='0/64,16/64,32/64,48/64,0/32,0/16')
   parser.add_argument('--seeds', type=int, default=3)
@@ -75,13 +77,14 @@ def main():
   parser.add_argument('--minutes', type=float, default=1)
   parser.add_argument('--out', default='overlap')
   args, flags = parser.parse_known_args()
+  base = BASELINE | SAME | other_flags(parser, flags, taken=TAKEN)
   out = pathlib.Path(args.out)
   out.mkdir(parents=True, exist_ok=True)
   wanted = [{'budget': budget, 'chunk': f'{overlap}/{length}', 'seed': seed, 'flags': [
-      f'--corpus={args.corpus}', *(f'--{k}={v}' for k, v in (BASELINE | SAME | {'chunk_length': length}).items()),
-      flag, f'--chunk_overlap={overlap}', f'--seed={seed}', *flags]}
+      f'--corpus={args.corpus}', *(f'--{name}={value}' for name, value in (base | {'chunk_length': length}).items()),
+      flag, f'--chunk_overlap={overlap}', f'--seed={seed}']}
             for seed in range(args.seeds) for overlap, length in args.chunks
-            for budget, flag in budgets(args, length)]
+            for budget, flag in budgets(args, int(base['batch_size']), length)]
   for runs in sweep(wanted, measure, out / 'runs.jsonl', args.jobs):
     order = sorted(runs, key=lambda run: wanted.index({k: run[k] for k in wanted[0]}))
     (out / 'table.md').write_text(table(order) + '\n')

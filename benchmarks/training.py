@@ -3,6 +3,7 @@ import concurrent.futures
 import json
 import os
 import pathlib
+import re
 import statistics
 import subprocess
 import sys
@@ -53,6 +54,18 @@ def jobs(text):
   if int(text) < 1:
     raise ValueError(text)
   return int(text)
+
+
+def other_flags(parser, flags, taken=()):
+  """What parse_known_args left, flags of charlm-train -> {name: text}; `taken` are those that the sweep sets."""
+  found = {}
+  for flag in flags:
+    if not (match := re.fullmatch(r'--(\w+)=(.*)', flag)):
+      parser.error(f'{flag}: expected --NAME=VALUE')
+    if match[1] in taken:
+      parser.error(f'--{match[1]}: is set by the sweep')
+    found[match[1]] = match[2]
+  return found
 
 
 def run(module, *arguments, threads=0):

@@ -222,8 +222,8 @@ class ModelConfig(Checked):
   forget_bias: float = field(1.0, 'First bias of the forget gate of an LSTM; above 0 the cell is kept by default. '
                              'Raise it where the text has ties over hundreds of tokens.')
   dropout: float = share('Share of the outputs of each recurrent layer that is dropped on the way up, to the next '
-                         'layer and to the logits, in training. The first to use when the validation loss rises '
-                         'while the training loss falls.')
+                         'layer and to the logits, in training. Use it, from 0.05 up, beside --weight_decay and as '
+                         'much --recurrent_dropout, when the validation loss rises while the training loss falls.')
   input_dropout: float = share('Share dropped of what the recurrent layers read of a token, in training. Beside '
                                '--dropout, where it alone does not keep the validation loss from rising.')
   layer_dropout: float = share('Share of the outputs of each recurrent layer that is dropped for the layers above, '
@@ -297,8 +297,8 @@ class TrainConfig(Checked):
   """Training."""
   optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ... Others than '
                          'adam need a --learning_rate of their own.')
-  optimizer_constants: str = field('', 'Constants of --optimizer that are not Keras\'s own, by its names for them: '
-                                   'momentum=0.9,nesterov=true for sgd, which needs them, or beta_1=0.8 for adam.')
+  optimizer_constants: str = field('', 'Constants of --optimizer that shall not be what Keras has, by its names for '
+                                   'them: momentum=0.9 for sgd, which is slow without, or beta_1=0.8 for adam.')
   learning_rate: float = field(0.003, 'Highest learning rate. Lower it where the loss jumps up or is not finite; '
                                'raise it where a short run learns too slowly.', above=0.0)
   warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '
@@ -316,8 +316,9 @@ class TrainConfig(Checked):
                                 '--schedule=plateau lowers the learning rate. Raise it where that loss is noisy.',
                                 minimum=1)
   weight_decay: float = field(0.0, 'Share of the weights that a step takes away, times the learning rate; gains, '
-                              'biases and initial states keep theirs. Use it, from 0.01 up, where the model learns by '
-                              'heart. 0 takes none, except that adamw has 0.004 of its own.', minimum=0.0)
+                              'biases and initial states keep theirs. The first to use where the model learns by '
+                              'heart: 0.1 to 0.6 over many passes. 0 takes none, except that adamw has 0.004 of its '
+                              'own.', minimum=0.0)
   clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
                            'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0)
   clip_percentile: float = field(0.0, 'Clip to this percentile of the gradient norms so far, this one and the last '
@@ -350,8 +351,9 @@ class TrainConfig(Checked):
                                              'Raise it where metrics.jsonl says that it is right less than 75% of the '
                                              'time, as the model learns nothing from it then.', above=0.0)
   average: str = field('none', 'Weights to evaluate, keep and use, while training goes on from the last ones: none '
-                       'averages nothing; ema follows them with --ema_decay, for a rate that stays high to the end; '
-                       'validation takes their mean from where the validation loss stays, for a constant one.',
+                       'averages nothing; ema follows them with --ema_decay, for a rate that stays high to the end, '
+                       'as suits a pass or two; validation takes their mean from where the validation loss stays, for '
+                       'a constant one.',
                        choices=['none', 'ema', 'validation'])
   ema_decay: float = field(0.999, 'Share of the average that each step keeps, under --average=ema; the first steps '
                            'keep less. 0.999 is about the last thousand steps: lower it for short runs.',
@@ -445,8 +447,8 @@ class TrainConfig(Checked):
     if self.steps:
       self._check_waits(self.steps, f'--steps={self.steps}')
     if self.flat_epochs and 0 < self.most_epochs <= self.flat_epochs + 1:
-      raise UserError(f'--flat_epochs={self.flat_epochs}: expected less than {self.most_epochs - 1:g}, as the run ends '
-                      f'after {self.most_epochs:g} epochs')
+      raise UserError(f'--flat_epochs={self.flat_epochs}: expected more than {self.flat_epochs + 1} epochs, for it to '
+                      f'have an effect, not {self.most_epochs:g}')
     if not self.init_from:
       self.refuse('init_weights', beside='--init_from=, which names no model')
 
@@ -462,7 +464,7 @@ class TrainConfig(Checked):
     """As `check`, for a run of so many epochs, once it is known how many steps one has."""
     if self.most_epochs:
       steps = math.ceil(self.most_epochs * steps_of_epoch)
-      self._check_waits(steps, f'the {steps:,} steps of {self.most_epochs:g} epochs')
+      self._check_waits(steps, f'{self.most_epochs:g} epochs ({steps:,} steps)')
 
 
 @dataclasses.dataclass(frozen=True)

@@ -16,7 +16,7 @@ import statistics
 
 from charlm.config import MAPS, Config, DataConfig
 
-# The recipe that the others are scaled from: --preset=shakespeare_quick.
+# The recipe that the others are scaled from: --preset=shakespeare_quick, with the weight decay that many passes want.
 MINUTES, TOKENS = 2.0, 3.2e6
 UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.4
 TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights

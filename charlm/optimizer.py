@@ -47,15 +47,24 @@ def choose_optimizer(config: TrainConfig):
   try:
     for word in filter(None, config.optimizer_constants.split(',')):
       name, _, text = word.strip().partition('=')
-      constants[name] = json.loads(text.lower())
-      if isinstance(constants[name], bool) != isinstance(defaults[name], bool):
-        raise ValueError(text)
+      constants[name] = _constant(name, json.loads(text.lower()), defaults[name])
     # Named, because Keras numbers the names of further optimizers in a process, and checkpoints hold them.
     return chosen(name='optimizer', **constants)
-  except (KeyError, TypeError, ValueError):
+  except (KeyError, ValueError):
     raise UserError(
         f'--optimizer_constants={config.optimizer_constants}: expected NAME=VALUE[,NAME=VALUE...] that Keras takes for '
-        f'{chosen.__name__}, of {", ".join(f"{k}={v}" for k, v in defaults.items())}') from None
+        f'{chosen.__name__}, of {", ".join(f"{k}={v}" for k, v in defaults.items())}; momentum and its kin are '
+        'at least 0 and less than 1') from None
+
+
+def _constant(name, value, default):
+  """The value as the type of its default. Raises ValueError for another type, or a rate of decay that is none."""
+  if isinstance(default, float) and type(value) is int:
+    value = float(value)
+  decays = name in ('momentum', 'rho', 'beta_1', 'beta_2')
+  if type(value) is not type(default) or value != value or (decays and not 0 <= value < 1):
+    raise ValueError(f'{name}={value}')
+  return value
 
 
 def learning_rate(config: TrainConfig, step, progress, scale=1.0):

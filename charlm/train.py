@@ -27,8 +27,9 @@ def main(given):
   if text == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm import loop, native, sampling
+    from charlm import loop, native, optimizer, sampling
     from data_pipeline import prepare, streams
+  optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
   if not config.data.document_reset:
     native.leave_threads(run_config.recurrence, config.model)
   if not given.keys() & {'corpus', 'preset'} and not workdir.config_path(folder).exists():

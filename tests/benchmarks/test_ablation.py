@@ -44,10 +44,26 @@ def test_what_is_added_to_another_variant_has_its_flags_too():
   assert 'input_units' not in ablation.options('no input layer')
 
 
-def test_another_baseline():
-  base = ablation.BASELINE | {'units': '224', 'chunk_length': '16'}
-  flags = ablation.arguments('chunks of 32', 'pydoc', 1200, 7, base)
-  assert {'--units=224', '--chunk_length=32', '--steps=600'} <= set(flags)
+def test_another_baseline(tmp_path, monkeypatch, capsys):
+  seen = {}
+
+  def measure(run, threads):
+    seen[run['variant']] = set(run['flags'])
+    return {'valid': 2.0, 'speed': 1.0, 'parameters': 1}
+
+  def main(*flags):
+    monkeypatch.setattr('sys.argv', ['ablation', '--corpus=pydoc', '--seeds=1', '--steps=1200', f'--out={tmp_path}',
+                                     '--only=baseline;chunks of 32', *flags])
+    ablation.main()
+
+  monkeypatch.setattr(ablation, 'measure', measure)
+  main('--units=224', '--chunk_length=16')
+  assert {'--units=224', '--chunk_length=16', '--steps=1200'} <= seen['baseline']
+  assert {'--units=224', '--chunk_length=32', '--steps=600'} <= seen['chunks of 32']
+  for refused in '--nolayer_norm', '--seed=3', '--epochs=2':
+    with pytest.raises(SystemExit):
+      main(refused)
+    assert f'{refused.partition("=")[0]}: ' in capsys.readouterr().err
 
 
 def run(variant, seed, valid, speed=1000.0):

@@ -1,4 +1,6 @@
 """The overlaps: the table's means, spreads and differences between runs of one seed; what is run."""
+import pytest
+
 from benchmarks import overlap
 from charlm.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 from charlm.fit import fit
@@ -12,11 +14,12 @@ def run(budget, chunk, seed, valid):
 
 def test_the_table():
   runs = [run('tokens=10', '0/8', 0, 2.0), run('tokens=10', '4/8', 0, 1.5), run('tokens=10', '0/8', 1, 2.2),
-          run('tokens=10', '4/8', 1, 1.7), run('minutes=1', '0/8', 0, 3.0)]
-  *_, plain, half, other = overlap.table(runs).splitlines()
+          run('tokens=10', '4/8', 1, 1.7), run('minutes=1', '0/8', 0, 3.0), run('minutes=1', '4/8', 1, 3.0)]
+  *_, plain, half, other, alone = overlap.table(runs).splitlines()
   assert plain == ('| tokens=10 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 2.1000 ± 0.1414 | 0.0000 ± 0.0000 |')
   assert half == ('| tokens=10 | 4 of 8 | 10 | 1,000 | 0.50 | 3 | 1.6000 ± 0.1414 | -0.5000 ± 0.0000 |')
   assert other == '| minutes=1 | 0 of 8 | 10 | 1,000 | 0.50 | 3 | 3.0000 | 0.0000 |'
+  assert alone == '| minutes=1 | 4 of 8 | 10 | 1,001 | 0.50 | 3 | 3.0000 |  |', 'the first of that seed is not done'
 
 
 def test_what_is_run(tmp_path, monkeypatch, capsys):
@@ -28,18 +31,28 @@ def test_what_is_run(tmp_path, monkeypatch, capsys):
     return {'valid': 2.0, 'metrics': [{'step': 1, 'tokens': 1, 'epoch': 0.5, 'seconds': 3.0}]}
 
   monkeypatch.setattr(overlap, 'measure', measure)
-  monkeypatch.setattr('sys.argv', ['overlap', '--corpus=pydoc', '--seeds=2', '--epochs=0', '--units=32',
-                                   '--chunks=0/64,16/64,0/32', '--tokens=102400', f'--out={tmp_path}'])
-  overlap.main()
-  assert len(seen) == 2 * 2 * 3 and len(set(map(tuple, seen))) == len(seen)
-  assert capsys.readouterr().out.count('± 0.0000 | 0.0000 ± 0.0000 |') == 6
-  overlap.main()
-  assert len(seen) == 2 * 2 * 3
-  groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
+  def main(*flags):
+    monkeypatch.setattr('sys.argv', ['overlap', '--corpus=pydoc', '--seeds=2', '--chunks=0/64,16/64,0/32',
+                                     '--tokens=102400', f'--out={tmp_path}', *flags])
+    overlap.main()
+
+  main('--units=32', '--batch_size=8')
+  assert len(seen) == 2 * 3 * 3 and len(set(map(tuple, seen))) == len(seen)
+  assert capsys.readouterr().out.count(' | 0.0000 ± 0.0000 |\n') == 9
+  main('--units=32', '--batch_size=8')
+  assert len(seen) == 2 * 3 * 3
+  groups, limits = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}, set()
   for flags in seen:
     given = define.parse(['overlap', '--workdir=w', *flags], (RunConfig, *groups.values()))
     config = Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
                        for name, group in groups.items()})
     left = fit(config, given, 10**6, 10**5, 64, threads=2)
-    assert given.get('steps', 0) in (0, 102400 // 16 // config.data.chunk_length)
     assert config.model.units == 32 and left.keys() <= {'save_every', 'sample_every'}
+    limits.add((f'{config.data.chunk_overlap}/{config.data.chunk_length}',
+                *(given.get(name, 0) for name in ('epochs', 'steps', 'max_minutes'))))
+  assert limits == {(chunk, *limit) for chunk, steps in {'0/64': 200, '16/64': 200, '0/32': 400}.items()
+                    for limit in [(2, 0, 0), (0, steps, 0), (0, 0, 1)]}
+  for refused in '--seed=5', '--chunk_length=32', '--overlaps', '--steps=100':
+    with pytest.raises(SystemExit):
+      main(refused)
+    assert f'{refused.partition("=")[0]}: ' in capsys.readouterr().err

@@ -130,7 +130,7 @@ def test_an_unknown_optimizer_is_named():
 
 
 def test_constants_are_those_of_the_optimizer():
-  """Momentum, by hand; a velocity is a variable, and so in checkpoints."""
+  """Momentum, by hand; its velocity is a variable, as checkpoints hold those."""
   variable = tf.Variable([1.0, -1.0])
   config = TrainConfig(optimizer='sgd', optimizer_constants='momentum=0.5, nesterov=True')
   one = optimizer.make_optimizer(config, [variable])
@@ -141,12 +141,19 @@ def test_constants_are_those_of_the_optimizer():
     velocity = 0.5 * velocity - 0.1 * gradient
     value = value + 0.5 * velocity - 0.1 * gradient
   np.testing.assert_allclose(variable, value, rtol=1e-6)
+  assert any(v.shape == [2] and np.allclose(v, velocity) for v in one.variables)
+
+
+def test_constants_may_be_whole_numbers():
+  assert optimizer.choose_optimizer(TrainConfig(optimizer='sgd', optimizer_constants='momentum=0')).momentum == 0.0
 
 
 @pytest.mark.parametrize('name,constants', [
     ('adam', 'momentum=0.9'), ('sgd', 'momentum'), ('sgd', 'momentum='), ('sgd', 'momentum=high'),
     ('sgd', 'momentum=true'), ('sgd', 'nesterov=1'), ('sgd', 'momentum=7'), ('sgd', '0.9'), ('sgd', 'learning_rate=1'),
-    ('adam', 'weight_decay=0.1'), ('adam', 'use_ema=true'), ('sgd', 'momentum=[0.9]'), ('sgd', 'momentum=null')])
+    ('adam', 'weight_decay=0.1'), ('adam', 'use_ema=true'), ('sgd', 'momentum=[0.9]'), ('rmsprop', 'momentum=null'),
+    ('rmsprop', 'momentum=[0.9]'), ('rmsprop', 'momentum=7'), ('rmsprop', 'rho="x"'), ('adam', 'beta_1=1'),
+    ('adam', 'beta_2=-0.1'), ('adam', 'epsilon=nan'), ('adam', 'amsgrad=0')])
 def test_constants_that_it_does_not_take_are_named(name, constants):
   with pytest.raises(UserError, match=rf'--optimizer_constants={re.escape(constants)}: expected .* of \w+=[\d.]+'):
     optimizer.choose_optimizer(TrainConfig(optimizer=name, optimizer_constants=constants))
