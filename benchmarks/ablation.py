@@ -7,12 +7,13 @@ trains BASELINE and every variant of it (VARIANTS) on a text of at least 1 MB. T
 trains on: where chunks are longer or shorter there are fewer or more steps. All variants run with one seed before any
 runs with the next, and each run is a line of OUT/runs.jsonl when it is done: the same command goes on where it was
 stopped, and what is there makes a table. OUT/table.md has the table and OUT/plot.png the differences; both are written
-anew after each run. JOBS runs go on side by side. What learns from its own predictions is evaluated on them, too, in a
-table of its own. Other flags, as --NAME=VALUE, go to charlm-train in place of the baseline's.
+anew after each run. JOBS runs go on side by side. What learns from its own predictions is evaluated on them, too, and
+what changes the initial state on fresh starts, in tables of their own. Other flags, as --NAME=VALUE, go
+to charlm-train in place of the baseline's.
 
 A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
-the median, over all variants, of the standard deviation over seeds. A mean of n differences is by chance alone beyond
-2·sqrt(2/n) spreads in 1 of 20 comparisons.
+the standard deviation of such a difference over seeds, all variants pooled (the root mean square). A mean of n
+differences is by chance alone beyond 2/sqrt(n) spreads in 1 of 20 comparisons.
 """
 import argparse
 import math
@@ -22,7 +23,7 @@ import statistics
 import sys
 import tempfile
 
-from benchmarks.training import BASELINE, free_running, jobs, other_flags, spread, sweep, train
+from benchmarks.training import BASELINE, cold_start, free_running, jobs, other_flags, spread, sweep, train
 from charlm import checkpoint
 from charlm.config import RunError, parse_lengths
 
@@ -112,7 +113,9 @@ VARIANTS = {
     'bfloat16 products': dict(compute_dtype='bfloat16'),
 }
 EVALUATIONS = 6  # in a run, to pick the best; what waits for evaluations has more
-ALONE, ALONE_AFTER = 20, (1, 2, 5, 10, 20)  # tokens of free running, and those that the table has
+COLD = ('baseline', 'initial state zeros', 'initial state noise', 'state reset in 1% of chunks', 'state not carried',
+        'each speech a document')  # also judged where they start afresh
+AFTER = 1, 2, 5, 10, 20  # tokens, of those that follow on a start, that the tables have
 
 
 def against(name):
@@ -150,14 +153,15 @@ def measure(run, threads):
     try:
       lines = train(workdir, run['flags'], threads)
       alone = name == 'baseline' or 'multi_step' in options(name)
-      free = {'free': free_running(workdir, ALONE, threads)} if alone else {}
+      after = {'free': free_running(workdir, max(AFTER), threads)} if alone else {}
+      after |= {'cold': cold_start(workdir, max(AFTER), threads)} if name in COLD else {}
     except RunError as error:
       return {'failed': str(error).splitlines()[-1]}
     weights, _ = checkpoint.read(checkpoint.best_path(workdir))
   valid = [line['valid_nats_per_token'] for line in lines if 'valid_nats_per_token' in line]
   return {'valid': min(valid), 'last': valid[-1], 'seconds': lines[-1]['seconds'],
           'speed': statistics.median(line['tokens_per_second'] for line in lines if 'tokens_per_second' in line),
-          'parameters': sum(a.size for name, a in weights.items() if name.startswith('model/')), **free}
+          'parameters': sum(a.size for name, a in weights.items() if name.startswith('model/')), **after}
 
 
 def summarise(runs):
@@ -167,7 +171,6 @@ def summarise(runs):
   """
   valid = {name: {run['seed']: run['valid'] for run in runs if run['variant'] == name and 'valid' in run}
            for name in VARIANTS}
-  deviations = [statistics.stdev(v.values()) for v in valid.values() if len(v) > 1]
   rows = []
   for name in VARIANTS:
     same = [run for run in runs if run['variant'] == name]
@@ -180,12 +183,15 @@ def summarise(runs):
                    'failures': len(same) - len(done)})
     elif same:
       rows.append({'name': name, 'failed': same[-1]['failed']})
-  return rows, statistics.median(deviations) if deviations else None
+  several = [row['differences'] for row in rows if row['name'] != 'baseline' and len(row.get('differences', ())) > 1]
+  freedom = sum(len(differences) - 1 for differences in several)
+  squares = sum((len(differences) - 1) * statistics.variance(differences) for differences in several)
+  return rows, math.sqrt(squares / freedom) if freedom else None
 
 
 def chance(row):
   """Spreads that a mean difference of as many seeds goes beyond by chance alone in 1 of 20 comparisons."""
-  return 2 * math.sqrt(2 / len(row['differences']))
+  return 2 / math.sqrt(len(row['differences']))
 
 
 def table(rows, one):
@@ -210,14 +216,16 @@ def table(rows, one):
   return '\n'.join([*lines, '', f'One spread is {one:.4f} nats.' if one else 'One seed: no spread yet.', ''])
 
 
-def free_table(runs):
-  """Runs -> Markdown: the loss of tokens that follow on observed text, the model's own samples read in between."""
-  lines = [f'| variant | {" | ".join(f"token {n}" for n in ALONE_AFTER)} | tokens/s |',
-           '| --- ' * (len(ALONE_AFTER) + 2) + '|']
+def table_after(runs, start):
+  """Runs -> Markdown: the loss of tokens that follow on a start.
+
+  start: 'free' after observed text, the model's own samples read in between; 'cold' from the initial state on.
+  """
+  lines = [f'| variant | {" | ".join(f"token {n}" for n in AFTER)} | tokens/s |', '| --- ' * (len(AFTER) + 2) + '|']
   for name in VARIANTS:
-    same = [run for run in runs if run['variant'] == name and 'free' in run]
+    same = [run for run in runs if run['variant'] == name and start in run]
     if same:
-      losses = [spread([run['free'][n - 1] for run in same]) for n in ALONE_AFTER]
+      losses = [spread([run[start][n - 1] for run in same]) for n in AFTER]
       lines.append(f'| {name} | {" | ".join(losses)} | {statistics.median(run["speed"] for run in same):,.0f} |')
   return '\n'.join([*lines, ''])
 
@@ -276,7 +284,7 @@ def main():
 def write(runs, out):
   """Runs -> OUT/table.md and OUT/plot.png. -> the tables."""
   rows, one = summarise(runs)
-  text = f'{table(rows, one)}\n{free_table(runs)}'
+  text = '\n'.join([table(rows, one), table_after(runs, 'free'), table_after(runs, 'cold')])
   (out / 'table.md').write_text(text)
   plot(rows, one, out / '.plot.png')
   os.replace(out / '.plot.png', out / 'plot.png')

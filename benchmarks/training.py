@@ -91,6 +91,12 @@ def free_running(workdir, steps, threads=0):
   return json.loads(report)['free_running_nats_per_token']
 
 
+def cold_start(workdir, steps, threads=0):
+  """-> loss of each of so many tokens after fresh starts all along the validation split. Errors as in `run`."""
+  report = run('benchmarks.cold_start', f'--workdir={workdir}', f'--tokens={steps}', threads=threads)
+  return json.loads(report)['nats_per_token']
+
+
 def spread(values):
   """Mean and standard deviation, in words."""
   return f'{statistics.mean(values):.4f}' + (f' ± {statistics.stdev(values):.4f}' if len(values) > 1 else '')

@@ -8,6 +8,7 @@ import json
 import math
 import pathlib
 import re
+import statistics
 
 
 class UserError(ValueError):
@@ -83,6 +84,11 @@ MAPS = {'gru': 3, 'lstm': 4}  # of each cell: a unit has so many weights for eac
 DROPOUTS = 'dropout', 'input_dropout', 'layer_dropout', 'output_dropout', 'recurrent_dropout'
 
 
+def is_path(corpus):
+  """Whether --corpus names a place on the disk, and not a text by its own name."""
+  return corpus not in ('pydoc', 'stdlib') and not corpus.startswith('tfds:')
+
+
 def parse_lengths(text):
   """'50,100,200' -> (50, 100, 200)."""
   try:
@@ -128,11 +134,13 @@ class DataConfig(Checked):
                           'fewer rows, more steps per pass.', minimum=1)
   chunk_length: int = field(100, 'Tokens that one step sees in each row, and that gradients reach back. Longer '
                             'ones learn longer ties, in fewer steps per pass.', minimum=1)
-  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share: gradients reach further back for more work, '
-                             'as where what matters lies about one chunk back. The state still follows the text once.',
+  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share, each trained on more than once: gradients '
+                             'reach further back, for as much more work. For little text and much time; elsewhere '
+                             'more passes are worth more. The state still follows the text once.',
                              minimum=0)
   chunk_curriculum: str = field('', 'Chunk lengths to train on in turn, each for an equal share of the run, '
-                                'such as 50,100,200; --chunk_length when empty. Short chunks first learn faster.')
+                                'such as 50,100,200; --chunk_length when empty. For ties that lie further apart than '
+                                'early steps can learn from.')
 
   document_reset: bool = field(False, 'Start each document from the initial state, in training and evaluation: each '
                                'file, each example of a data set, and what --document_separator parts. Use it where '
@@ -193,7 +201,7 @@ class ModelConfig(Checked):
                      minimum=2)
   combine: str = field('sum', 'What the logits read: the sum of the outputs of all recurrent layers, the last one '
                        'alone, as is common elsewhere, or all side by side (concat), which costs where the vocabulary '
-                       'is large.', choices=['sum', 'last', 'concat'])
+                       'is large. sum suits most; the others are to compare.', choices=['sum', 'last', 'concat'])
   wiring: str = field('plain', 'What a recurrent layer reads of those below: the output of the one right below '
                       '(plain); the sum of all outputs (residual), which --combine then reads too; the embedded token '
                       'and each output (dense); the embedded token, the sum of the first halves of all outputs, and '
@@ -206,8 +214,8 @@ class ModelConfig(Checked):
                            'first weights. false is for comparison.')
   norm: str = field('separate', 'Where layer norm stands in a recurrent layer: on each input of its maps separately, '
                     'or jointly on their sum, to compare with.', choices=['separate', 'joint'])
-  cell_norm: bool = field(False, 'Layer norm on the cell of an LSTM on its way to the output. Use it where the loss of '
-                          'an LSTM jumps, as when cells grow over long texts.')
+  cell_norm: bool = field(False, 'Layer norm on the cell of an LSTM on its way to the output. Use it with --cell=lstm: '
+                          'it lowers the loss for hardly any work.')
   initial_state: str = field('learned', 'State where text begins: learned with the weights, which helps where many '
                              'texts begin or prompts are short; zeros; or noise, normal with standard deviation 0.1 in '
                              'training and zeros after it, so that no one beginning is learned by heart.',
@@ -218,9 +226,9 @@ class ModelConfig(Checked):
   reset_bias: float = field(-1.0, 'First bias of the reset gate of a GRU; below 0 the candidate forgets by default. 0 '
                             'is the usual choice elsewhere, to compare with.')
   update_bias: float = field(-1.0, 'First bias of the update gate of a GRU; below 0 the state is kept by default. '
-                             'Lower it where the text has ties over hundreds of tokens.')
+                             'Try lower where the text has ties over hundreds of tokens, 0 where it has none.')
   forget_bias: float = field(1.0, 'First bias of the forget gate of an LSTM; above 0 the cell is kept by default. '
-                             'Raise it where the text has ties over hundreds of tokens.')
+                             'Try higher where the text has ties over hundreds of tokens, 0 where it has none.')
   dropout: float = share('Share of the outputs of each recurrent layer that is dropped on the way up, to the next '
                          'layer and to the logits, in training. Use it, from 0.05 up, beside --weight_decay and as '
                          'much --recurrent_dropout, when the validation loss rises while the training loss falls.')
@@ -246,8 +254,8 @@ class ModelConfig(Checked):
   weight_drop: float = share('Share of the recurrent weights that is dropped, anew for each chunk, in training. '
                              'Instead of --recurrent_dropout, for large layers on little text; 0.5 is usual.')
   activation_penalty: float = field(0.0, 'Weight in the training loss of the mean square of what the logits read. '
-                                    'Keeps it small, as for models that overfit in spite of dropout; 1 or 2 is usual.',
-                                    minimum=0.0)
+                                    'Use it over many passes, beside dropout, where the validation loss rises while '
+                                    'the training loss falls; 1 or 2 is usual.', minimum=0.0)
   temporal_penalty: float = field(0.0, 'Weight in the training loss of the mean square of the change of the last '
                                   'layer\'s output from token to token. Beside --activation_penalty; 1 is usual.',
                                   minimum=0.0)
@@ -295,8 +303,8 @@ class ModelConfig(Checked):
 @dataclasses.dataclass(frozen=True)
 class TrainConfig(Checked):
   """Training."""
-  optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ... Others than '
-                         'adam need a --learning_rate of their own.')
+  optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ... adam suits '
+                         'most; beyond the first three each needs a --learning_rate of its own.')
   optimizer_constants: str = field('', 'Constants of --optimizer that shall not be what Keras has, by its names for '
                                    'them: momentum=0.9 for sgd, which is slow without, or beta_1=0.8 for adam.')
   learning_rate: float = field(0.003, 'Highest learning rate. Lower it where the loss jumps up or is not finite; '
@@ -304,7 +312,7 @@ class TrainConfig(Checked):
   warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '
                             'the loss jump.', minimum=0)
   schedule: str = field('cosine', 'Learning rate over the run after warm-up: cosine or linear down to '
-                        '--final_fraction, which ends lower; constant, for runs of unknown length; or plateau, which '
+                        '--final_fraction, for most runs; constant, for runs of unknown length; or plateau, which '
                         'lowers it where the validation loss stays, for runs that shall go on until nothing helps.',
                         choices=['constant', 'cosine', 'linear', 'plateau'])
   final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of cosine and linear. Raise '
@@ -326,11 +334,11 @@ class TrainConfig(Checked):
                                  'no fixed norm suits the whole run.', minimum=0.0, below=100.0)
   multi_step: int = field(0, 'Steps that the model goes on from its own predictions, in stretches that set out all '
                           'along the chunk and are judged by the true text (multi-step loss); 0 is off. Try 5 to 20 '
-                          'where text that the model writes goes astray; it takes two to three times the time.',
+                          'where text that the model writes goes astray; it takes two to four times the time.',
                           minimum=0)
   multi_step_input: str = field('sampled', 'What a step of --multi_step reads: a token sampled from the prediction, as '
-                                'when the model writes, or the expected embedding, which gradients go through, for '
-                                'predictions that should take part in being right later.',
+                                'when the model writes, or the expected embedding (expected), which gradients go '
+                                'through: it costs less on observed text and helps less where the model writes.',
                                 choices=['sampled', 'expected'])
   multi_step_weight: float = field(0.5, 'Share of the loss that --multi_step gets; the loss on observed text has the '
                                    'rest. Lower it where the validation loss suffers.', minimum=0.0, maximum=1.0)
@@ -342,9 +350,9 @@ class TrainConfig(Checked):
                                    choices=['constant', 'linear'])
   professor_forcing: float = field(0.0, 'Weight in the loss of behaving in the stretches of --multi_step as on true '
                                    'text, by the verdict of a discriminator that learns beside the model to tell the '
-                                   'two apart (professor forcing); 0 is off. For text that goes astray over a long '
-                                   'time; --multi_step_weight=0 beside it makes it the only thing that stretches '
-                                   'teach.', minimum=0.0)
+                                   'two apart (professor forcing); 0 is off. For long runs, where --multi_step alone '
+                                   'leaves text that goes astray; --multi_step_weight=0 beside it makes it the only '
+                                   'thing that stretches teach.', minimum=0.0)
   professor_forcing_teacher: bool = field(False, 'Let --professor_forcing move the behaviour on true text towards that '
                                           'of the model on its own, too. To compare, or where it moves too slowly.')
   discriminator_learning_rate: float = field(0.001, 'Learning rate of the discriminator of --professor_forcing (Adam). '
@@ -359,7 +367,8 @@ class TrainConfig(Checked):
                            'keep less. 0.999 is about the last thousand steps: lower it for short runs.',
                            above=0.0, below=1.0)
   average_patience: int = field(5, 'With --average=validation, averaging begins at the first evaluation that is worse '
-                                'than the best of those more than this many before it. Lower it where there are few.',
+                                'than the best one, the last so many left out of account. Lower it where a run has few '
+                                'evaluations.',
                                 minimum=0)
   steps: int = field(0, 'Stop after this many steps; 0 sets no such limit. For runs to compare with each other.',
                      minimum=0)
@@ -391,8 +400,8 @@ class TrainConfig(Checked):
                          'further on this text by a fresh optimizer. For a small text that is like a large one that '
                          'was learned before; a --learning_rate of a third or less keeps more of it. Dropout and '
                          'penalties may be others, and are as they were where they are not given.')
-  init_weights: str = field('best', 'Weights of --init_from: best (by its validation loss) or last.',
-                            choices=['best', 'last'])
+  init_weights: str = field('best', 'Weights of --init_from: best (by its validation loss), or last, where its '
+                            'validation text was unlike yours.', choices=['best', 'last'])
 
   @property
   def most_epochs(self):
@@ -446,12 +455,10 @@ class TrainConfig(Checked):
                         f'expected a patience of more than {first - 1}')
     if self.steps:
       self._check_waits(self.steps, f'--steps={self.steps}')
-    if self.flat_epochs and 0 < self.most_epochs <= self.flat_epochs + 1:
-      raise UserError(f'--flat_epochs={self.flat_epochs}: expected more than {self.flat_epochs + 1} epochs, for it to '
-                      f'have an effect, not {self.most_epochs:g}')
+    if self.most_epochs:
+      self._check_flat(self.most_epochs, f'{self.most_epochs:g}')
     if not self.init_from:
       self.refuse('init_weights', beside='--init_from=, which names no model')
-
 
   def _check_waits(self, steps, end):
     """Raises UserError where what waits for validation losses cannot act in so many steps. end: what says so."""
@@ -460,11 +467,19 @@ class TrainConfig(Checked):
         raise UserError(f'--{name}={getattr(self, name)} with --eval_every={self.eval_every}: can act after step '
                         f'{first * self.eval_every} at the earliest; expected that to be before the end of {end}')
 
+  def _check_flat(self, epochs, words):
+    if self.flat_epochs and epochs <= self.flat_epochs + 1:
+      raise UserError(f'--flat_epochs={self.flat_epochs}: expected more than {self.flat_epochs + 1} epochs, for it to '
+                      f'have an effect, not {words}')
+
   def check_epochs(self, steps_of_epoch):
-    """As `check`, for a run of so many epochs, once it is known how many steps one has."""
+    """As `check`, once it is known how many steps an epoch has: a number for each chunk length that has its turn."""
     if self.most_epochs:
-      steps = math.ceil(self.most_epochs * steps_of_epoch)
+      steps = math.ceil(self.most_epochs * statistics.mean(steps_of_epoch))
       self._check_waits(steps, f'{self.most_epochs:g} epochs ({steps:,} steps)')
+    if self.steps:
+      epochs = self.steps / statistics.harmonic_mean(steps_of_epoch)
+      self._check_flat(epochs, f'{epochs:.2g} (--steps={self.steps})')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -535,7 +550,8 @@ class EvaluateConfig(Checked):
   corpus: str = field('', 'Other text to evaluate on, as for train --corpus; the text trained on when empty.')
   split: str = field('', 'Part of the corpus: valid (the default for the text trained on), test, train, or all (the '
                      'default for other text).', choices=['', 'train', 'valid', 'test', 'all'])
-  batch_size: int = field(0, 'Rows; changes the speed, not the result. 0 chooses by the length of the text. With '
+  batch_size: int = field(0, 'Rows; changes the speed, not the result (but what luck does to --mc_dropout). 0 '
+                          'chooses by the length of the text. With '
                           '--dynamic 0 is 1 row; more are faster, but then early text is predicted with what was '
                           'learned from later rows, and the figure is no longer that of one stream.', minimum=0)
   chunk_length: int = field(64, 'Tokens in a step; changes the speed, not the result (but for masks of --mc_dropout '

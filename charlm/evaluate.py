@@ -4,7 +4,7 @@ import json
 import os
 
 from charlm import workdir
-from charlm.config import EvaluateConfig, UserError, read_config
+from charlm.config import EvaluateConfig, UserError, is_path, read_config
 from flags import define
 
 
@@ -60,15 +60,16 @@ def make_scorer(config, opened, file):
     return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
   if config.dynamic:
     trained = training_file(opened, config.corpus)
-    scored = evaluation.rows_of(file, config.batch_size or 1, config.dynamic_length)
-    rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // config.dynamic_length))
+    length, of_trained = (min(config.dynamic_length, f.num_tokens - 1) for f in (file, trained))
+    scored = evaluation.rows_of(file, config.batch_size or 1, length)
+    rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // of_trained))
     scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
                              recurrence=config.recurrence)
-    batches, steps = evaluation.training_batches(trained, rows, config.dynamic_length, config.dynamic_statistics)
+    batches, steps = evaluation.training_batches(trained, rows, of_trained, config.dynamic_statistics)
     scorer.gather(evaluation.progress_bar(batches, steps), rows)
     return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
-                                'length': config.dynamic_length, 'rows': scored.batch_size,
-                                'statistics_tokens': steps * rows * config.dynamic_length}}
+                                'length': length, 'rows': scored.batch_size,
+                                'statistics_tokens': steps * rows * of_trained}}
   return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
 
 
@@ -124,7 +125,8 @@ def choose_data(config, trained):
 
 
 def _same_place(one, other):
-  return len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1
+  return one == other or (is_path(one) and is_path(other)
+                          and len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1)
 
 
 run = define.command(main, EvaluateConfig)

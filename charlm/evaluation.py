@@ -17,12 +17,13 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
     learner: a Learner, or what stands in for one, with the weights to judge.
     file: a TokenFile of at least 2 tokens.
     batch_size: rows, of a chunk each at least; 0 chooses.
-    length: tokens in a chunk.
+    length: tokens in a chunk, at most.
     bar: (iterable, total) -> iterable, to show progress; None shows none.
 
   Returns:
     {'nats': sum, 'tokens': count}.
   """
+  length = min(length, file.num_tokens - 1)
   rows = rows_of(file, batch_size, length, learner.replicas)
   batches = streams.distribute(learner.strategy, lambda context: stream(file, rows, length, context))
   if bar:

@@ -22,6 +22,7 @@ UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.4
 TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights
 MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.3
 HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.05  # passes up to which nothing is dropped; so much for each doubling
+LEAST_DROPOUT = 0.01
 MOST_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
 STEPS_OF_PASS = 8  # at least
 EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
@@ -65,7 +66,8 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   rows = choose('batch_size', max(rows // replicas, 1) * replicas)
   length = statistics.mean(lengths)
   steps, passes = tokens / (rows * length), tokens * (1 - data.chunk_overlap / length) / num_tokens
-  dropout = min(MOST_DROPOUT, max(0.0, round(DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES), 2)))
+  least = LEAST_DROPOUT if model.dropout_per == 'sequence' else 0.0  # which asks for some
+  dropout = min(MOST_DROPOUT, max(least, round(DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES), 2)))
   evaluations = int(min(EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, num_validation_tokens)))
   evaluations = max(evaluations, max(train.waits().values(), default=-1) + 1)
   saves = max(10, seconds / SAVE_SECONDS)

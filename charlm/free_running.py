@@ -31,7 +31,7 @@ def evaluate_file(model, file, steps, *, seed=0, batch_size=0, length=evaluation
   Returns:
     {'nats': [K] sums over stretches, 'stretches': count}.
   """
-  length = -(-length // steps) * steps
+  length = -(-min(length, file.num_tokens - 1) // steps) * steps
   rows = evaluation.rows_of(file, batch_size, length)
   native_kernels = native.chosen(recurrence, model.config)
 

@@ -69,9 +69,8 @@ class Trainer:
                            longest=max(config.data.lengths), overlap=config.data.chunk_overlap,
                            recurrence=recurrence)
     self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
-    if len(config.data.lengths) == 1:
-      length = config.data.lengths[0]
-      config.train.check_epochs(self.rows.steps(length=length, stride=length - config.data.chunk_overlap))
+    config.train.check_epochs([self.rows.steps(length=length, stride=length - config.data.chunk_overlap)
+                               for length in config.data.lengths])
     self.carry, self.judge = self.learner.initial_carry(), Judge(config.train)
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
                   'interval': record.Interval().asdict(), **self.judge.state()}
@@ -167,6 +166,8 @@ class Trainer:
         if self.profiled and self.state['step'] <= self.profiled[0]:
           print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
         record.plot(self.workdir)
+    except (tf.errors.InternalError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
+      raise  # nothing that a file system says
     except (OSError, tf.errors.OpError) as error:
       what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error).splitlines()[0]
       if 'OOM' in what or 'out of memory' in what.lower():  # a full disk has the same class of error

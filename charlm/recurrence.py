@@ -297,13 +297,13 @@ def recurrent_layer(cell, x, state, U, gain, own, masks=None, *, norm='separate'
     assert cell == cells.GRU and norm == 'separate', (cell, norm)
     states = native.gru(x, state, weights, gain, own, masks, differentiable=differentiable)
     return states, states
-  x, maps, where = gathered(x), sum(cell.groups), starts and starts.where
+  x, maps, fresh = gathered(x), sum(cell.groups), starts and starts.where
   given = state, tf.nest.flatten(gain), own, starts.state if starts else ()
 
   @tf.custom_gradient
   def layer(x, U, *flat):
     start, gains, own, other = tf.nest.pack_sequence_as(given, flat)
-    starts = None if where is None else Starts(where, other)
+    starts = None if fresh is None else Starts(fresh, other)
     x, gains = tf.split(x, maps, -1), _split(gains, maps)
     states, residue = _forward(cell, NORMS[norm], x, start, U, gains, own, masks, dtype, starts)
 

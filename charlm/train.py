@@ -5,7 +5,7 @@ import sys
 import time
 
 from charlm import checkpoint, workdir
-from charlm.config import DataConfig, ModelConfig, RunConfig, TrainConfig, UserError
+from charlm.config import DataConfig, ModelConfig, RunConfig, TrainConfig, UserError, is_path
 from flags import define
 
 SAMPLE_TOKENS = 400  # of the samples that are written while training
@@ -23,8 +23,8 @@ def main(given):
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
   folder = run_config.workdir
   config = workdir.choose_config(folder, given)
-  text = pathlib.Path(config.data.corpus).expanduser().resolve()
-  if text == pathlib.Path(folder).resolve():
+  text = config.data.corpus
+  if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with define.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm import loop, native, optimizer, sampling
@@ -52,6 +52,7 @@ def main(given):
                          write_sample=sampling.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   with workdir.locked(folder):  # nothing is written before all is known to fit together
     if begun:
+      workdir.set_best_aside(folder)
       workdir.save_places(folder, config)
     else:
       workdir.save_config(folder, config, tokenizer)

@@ -11,11 +11,9 @@ from charlm import checkpoint, fit
 from charlm.config import (
     DROPOUTS,
     Config,
-    DataConfig,
     ModelConfig,
     RunConfig,
     RunError,
-    TrainConfig,
     UserError,
     read_config,
 )
@@ -54,14 +52,12 @@ def choose_config(workdir, given):
   if pathlib.Path(workdir).exists() and not pathlib.Path(workdir).is_dir():
     raise UserError(f'--workdir={workdir}: is a file; expected a folder, or a new name')
   chosen = {k: v for k, v in given.items() if k not in RunConfig.__dataclass_fields__}
-  groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
   alone = chosen.keys() <= {*PLACES} - {'corpus'} and config_path(workdir).exists()
   if not begun(workdir) and not alone:
     if chosen.get('init_from'):
       chosen = _followed(chosen) | chosen
     chosen = fit.provisional(chosen) | chosen
-    return Config(**{name: group(**{k: v for k, v in chosen.items() if k in group.__dataclass_fields__})
-                     for name, group in groups.items()})
+    return Config().replace(chosen)
   saved = read_config(workdir)
   other = _differing(chosen, {k: v for k, v in saved.flat().items() if k not in PLACES})
   if other:
@@ -115,6 +111,16 @@ def locked(workdir):
     yield
   finally:
     os.close(folder)
+
+
+def set_best_aside(workdir):
+  """Renames the best weights of a run that was killed before its first checkpoint, as it begins anew; says so."""
+  path = checkpoint.best_path(workdir)
+  if path.exists() and not checkpoint.saved(workdir):
+    aside = path.with_name(f'best-of-step-{checkpoint.read(path)[1]["step"]}.npz')
+    os.replace(path, aside)
+    print(f'notice: --workdir={workdir}: was stopped before its first checkpoint (--save_every), and begins anew; its '
+          f'best weights until then are now {aside}', file=sys.stderr)
 
 
 def save_config(workdir, config, tokenizer):

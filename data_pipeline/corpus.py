@@ -3,7 +3,7 @@
   pydoc                 the language reference that Python carries
   stdlib                the sources of Python's standard library
   a file, folder, glob  text files, in sorted order; .gz .bz2 .xz .zst are unpacked; of a folder no hidden files, nor
-                        those that runs of charlm-train have left in it
+                        those that runs of charlm-train have left in it; these not of what a glob's * stands for, either
   tfds:NAME[/CONFIG]    a data set of TensorFlow Datasets
 
 A corpus is one long row of bytes: its parts (files, or splits of a data set) one after the other. A part that
@@ -27,6 +27,7 @@ import hashlib
 import itertools
 import lzma
 import os
+import pathlib
 import sys
 import sysconfig
 import tempfile
@@ -211,12 +212,21 @@ def _find_files(spec):
       raise UserError(f'--corpus={spec}: expected a regular file or a folder, which can be read more than once')
     return [path]
   if glob.has_magic(path):
-    files = [file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)]
+    files = [file for file in sorted(glob.glob(path, recursive=True))
+             if os.path.isfile(file) and not _of_a_run(file, path)]
     if not files:
       raise UserError(f'--corpus={spec}: expected a glob that matches files, found no match')
     return files
   raise UserError(f"--corpus='{spec}': no such file or folder; expected pydoc, stdlib, a file, a folder, a glob, "
                   'or tfds:NAME')
+
+
+def _of_a_run(file, pattern):
+  """Whether the file is below a workdir that a wildcard of the pattern has matched."""
+  while glob.has_magic(pattern):
+    pattern = os.path.dirname(pattern)
+  below = itertools.takewhile(lambda folder: folder != pathlib.Path(pattern), pathlib.Path(file).parents)
+  return any(all((folder / name).exists() for name in RUN) for folder in below)
 
 
 def _walk(spec, root, without=frozenset()):

@@ -49,8 +49,21 @@ def command(main, *groups):
     except BrokenPipeError:  # the reader, such as head, has seen enough
       os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(1)
+    except Exception as error:
+      what = _of_tensorflow(error)
+      if not what:
+        raise
+      sys.exit(_complain(name, what, 1))
 
   return run
+
+
+def _of_tensorflow(error):
+  """What went wrong while TensorFlow computed, in words; '' where it was not that."""
+  words = f'{type(error).__name__}: {[*str(error).splitlines(), ""][0]}'
+  if isinstance(error, MemoryError) or 'OOM' in words or 'out of memory' in words.lower():
+    return f'needs more memory than there is ({words}). Try less at a time, such as a smaller --batch_size'
+  return f'TensorFlow failed ({words})' if type(error).__module__.startswith('tensorflow.') else ''
 
 
 @contextlib.contextmanager

@@ -1,10 +1,11 @@
 """The ablation: what its variants are, the arithmetic of its table, and that a stopped one goes on."""
 import dataclasses
 
+import numpy as np
 import pytest
 
 from benchmarks import ablation
-from charlm.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from charlm.config import Config, DataConfig, ModelConfig, TrainConfig
 from flags import define
 
 # Sizes, limits and places, which are no tips; numbers of options that a variant has with one value; seeds.
@@ -14,11 +15,8 @@ NO_TIPS = {'embedding_size', 'input_units', 'units', 'steps', 'epochs', 'max_min
 
 
 def config(name):
-  groups = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
-  argv = ['ablation', '--workdir=w', *ablation.arguments(name, 'pydoc', 1200, 7)]
-  given = define.parse(argv, (RunConfig, *groups.values()))
-  return Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
-                   for name, group in groups.items()})
+  argv = ['ablation', *ablation.arguments(name, 'pydoc', 1200, 7)]
+  return Config().replace(define.parse(argv, (DataConfig, ModelConfig, TrainConfig)))
 
 
 def test_each_variant_is_accepted_and_another():
@@ -76,24 +74,39 @@ RUNS = [run('baseline', 0, 2.0), run('lstm', 0, 2.5), run('lstm, cell norm', 0, 
 
 
 def test_the_table():
-  """Standard deviations: 0.1414, 0.2828, 0.0707; two seeds are beyond 2 spreads by chance in 1 of 20."""
+  """Differences: 0.5 and 0.7, -0.05 and -0.35, 0.1 alone; two seeds are beyond 1.41 spreads by chance in 1 of 20."""
   rows, one = ablation.summarise(RUNS)
-  assert one == pytest.approx(0.02 ** 0.5)
+  assert one == pytest.approx(((0.1**2 + 0.1**2 + 0.15**2 + 0.15**2) / 2)**0.5)
   _, _, *lines = ablation.table(rows, one).splitlines()
   assert lines == [
       '| baseline | 2.1000 ± 0.1414 |  |  |  |  | 1,000 | 1,234 |',
-      '| lstm | 2.7000 ± 0.2828 | baseline | +0.6000 | +4.2 | worse | 750 | 1,234 |',
-      '| lstm, cell norm | 2.5000 ± 0.0707 | lstm | -0.2000 | -1.4 | none seen | 1,000 | 1,234 |',
-      '| zoneout | 2.1000 (1 failed) | baseline | +0.1000 | +0.7 | none seen | 1,000 | 1,234 |',
-      '| sgd | failed: no / end |  |  |  |  |  |  |', '', 'One spread is 0.1414 nats.']
+      '| lstm | 2.7000 ± 0.2828 | baseline | +0.6000 | +3.3 | worse | 750 | 1,234 |',
+      '| lstm, cell norm | 2.5000 ± 0.0707 | lstm | -0.2000 | -1.1 | none seen | 1,000 | 1,234 |',
+      '| zoneout | 2.1000 (1 failed) | baseline | +0.1000 | +0.6 | none seen | 1,000 | 1,234 |',
+      '| sgd | failed: no / end |  |  |  |  |  |  |', '', 'One spread is 0.1803 nats.']
 
 
-def test_the_table_of_what_models_do_on_their_own():
-  free = [1 + i / 10 for i in range(20)]
-  runs = [run(name, 0, 2.0) | {'free': free} for name in ('multi-step loss', 'baseline')] + [run('lstm', 0, 2.0)]
-  *_, line, last = ablation.free_table(runs).splitlines()
+@pytest.mark.parametrize('start', ['free', 'cold'])
+def test_the_tables_of_what_follows_on_a_start(start):
+  after = {start: [1 + i / 10 for i in range(20)], 'other': [0.0] * 20}
+  runs = [run(name, 0, 2.0) | after for name in ('multi-step loss', 'baseline')] + [run('lstm', 0, 2.0)]
+  *_, line, last = ablation.table_after(runs, start).splitlines()
   assert line == '| baseline | 1.0000 | 1.1000 | 1.4000 | 1.9000 | 2.9000 | 1,000 |'
   assert last.startswith('| multi-step loss | ')
+
+
+def test_chance_alone_is_seen_in_one_of_twenty():
+  """Of 4,000 variants that change nothing, in tables of 40 with two and three seeds."""
+  random = np.random.default_rng(0)
+  names = [n for n in ablation.VARIANTS if n == 'baseline' or ablation.against(n) == 'baseline'][:41]
+  for seeds in 2, 3:
+    seen = 0
+    for _ in range(100):
+      values = 1.6 + 0.005 * random.normal(size=(41, seeds))
+      rows, one = ablation.summarise([run(name, seed, values[i, seed])
+                                      for i, name in enumerate(names) for seed in range(seeds)])
+      seen += ablation.table(rows, one).count('better') + ablation.table(rows, one).count('worse')
+    assert 0.03 < seen / 4000 < 0.08, seen
 
 
 def test_the_table_of_one_seed():

@@ -60,8 +60,7 @@ def draw_value(field, rng):
 def accepted(flags):
   """Whether the dataclasses and Keras accept these flags."""
   try:
-    config = Config(**{name: group(**{k: v for k, v in flags.items() if k in group.__dataclass_fields__})
-                       for name, group in GROUPS.items()})
+    config = Config().replace(flags)
   except UserError:
     return False
   return takes(config.train.optimizer, config.train.optimizer_constants)

@@ -8,12 +8,10 @@ from charlm.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfi
 from flags import define
 
 TEXTS, MINUTES = (100, 1_000, 20_000, 400_000, 1_000_000, 3_000_000, 20_000_000), (0.5, 2, 10, 30, 120, 1440)
-GROUPS = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
 
 
 def configure(given):
-  return Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
-                   for name, group in GROUPS.items()})
+  return Config().replace(fit.provisional(given) | given)
 
 
 def fitted(num_tokens=1_000_000, minutes=10.0, *, vocab_size=256, threads=2, replicas=1, **given):
@@ -54,6 +52,11 @@ def test_what_costs_more_reads_the_text_less_often(slower):
   assert fitted(**slower)['dropout'] < fitted()['dropout']
 
 
+def test_masks_for_sequences_have_something_to_drop():
+  assert not fitted(20_000_000)['dropout']
+  assert fitted(20_000_000, dropout_per='sequence')['dropout'] == fit.LEAST_DROPOUT
+
+
 def test_what_is_given_stays_and_the_rest_fits_it():
   assert fitted(chunk_length=400)['batch_size'] == fitted()['batch_size']
   assert fitted(3_000, chunk_length=300)['batch_size'] == 1
@@ -82,7 +85,8 @@ def test_a_configuration_that_was_saved_stays():
 
 @pytest.mark.parametrize('name', sorted({*define.preset_names()} - {'default', 'demo'}))
 def test_recipes_that_were_tuned_stay(name):
-  given = define.parse(['charlm-train', f'--preset={name}'], (RunConfig, *GROUPS.values()))
+  given = define.parse(['charlm-train', f'--preset={name}'], (RunConfig, DataConfig, ModelConfig, TrainConfig))
+  del given['preset']
   assert fit.fit(configure(given), given, 1_000_000, 100_000, 65, threads=2) == {}
 
 

@@ -318,6 +318,16 @@ def test_too_little_memory_is_not_a_full_disk(corpus, tmp_path, capsys, monkeypa
   assert 'step 1 needs more memory' in line and '--batch_size' in line and 'cannot be written' not in line
 
 
+def test_a_failure_of_a_step_is_not_a_full_disk(corpus, tmp_path, capsys, monkeypatch):
+  def step(*args, **options):
+    raise tf.errors.InternalError(None, None, 'no such program')
+
+  monkeypatch.setattr(loop.Learner, 'step', step)
+  with pytest.raises(SystemExit):
+    train.run(flags(corpus, tmp_path / 'run'))
+  assert 'TensorFlow failed (InternalError: no such program)' in capsys.readouterr().err.splitlines()[-1]
+
+
 def test_weights_that_are_not_finite_are_never_kept(corpus, tmp_path, capsys):
   with pytest.raises(SystemExit) as exit_:  # the only update ruins them, after the only loss
     train.run(flags(corpus, tmp_path / 'run', '--steps=1', '--optimizer=sgd', '--learning_rate=3e38', '--clip_norm=0',
@@ -589,6 +599,13 @@ def test_what_waits_as_long_as_the_run_does_is_refused(corpus, tmp_path, capsys)
     train.run([*small, '--epochs=1', '--patience=5'])
   line = capsys.readouterr().err.splitlines()[-1]
   assert all(word in line for word in ('--patience=5', '1 epochs')), line
+  short = [f for f in small if not f.startswith('--chunk_length')]
+  for others, words in ((['--epochs=1', '--chunk_curriculum=8,16', '--patience=50'], ['--patience=50', '1 epochs']),
+                        (['--steps=5', '--flat_epochs=3'], ['--flat_epochs=3', '--steps=5'])):
+    with pytest.raises(SystemExit):
+      train.run([*short, *others])
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert all(word in line for word in words), line
 
 
 def test_flags_are_checked_beside_what_will_fit(tmp_path):
@@ -640,6 +657,36 @@ def test_a_run_that_died_before_its_first_checkpoint_blocks_nothing(corpus, tmp_
   (workdir / 'config.json').write_text(died)
   config = choose_config(workdir, {'workdir': str(workdir)})  # alone, it takes up what the run was started with
   assert (config.model.units, config.data.tokenizer) == (13, 'char')
+
+
+def test_best_weights_of_a_run_that_was_killed_before_its_first_checkpoint_are_kept(corpus, tmp_path, monkeypatch,
+                                                                                   capsys):
+  def die(self):
+    raise RunError('died')
+
+  folder = tmp_path / 'run' / 'checkpoints'
+  with monkeypatch.context() as patch, pytest.raises(SystemExit):
+    patch.setattr(loop.Trainer, '_save', die)
+    train.run(flags(corpus, tmp_path / 'run', '--steps=4', '--eval_every=2', '--save_every=0'))
+  best, = folder.iterdir()
+  weights, state = checkpoint.read(best)
+  train.run(['charlm-train', f'--workdir={tmp_path / "run"}'])
+  aside = folder / f'best-of-step-{state["step"]}.npz'
+  assert str(aside) in capsys.readouterr().err
+  for name, array in checkpoint.read(aside)[0].items():
+    np.testing.assert_array_equal(array, weights[name])
+  assert {p.name for p in folder.iterdir()} == {aside.name, 'best.npz', 'step-00000004.npz'}
+
+
+def test_what_is_no_file_may_name_a_workdir(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  train.run(['charlm-train', '--workdir=pydoc', '--steps=1', '--units=4', '--layers=1', '--input_layers=0',
+             '--embedding_size=2', '--sample_every=0', '--valid_fraction=0.001'])
+  assert pathlib.Path('pydoc', 'config.json').exists()
+  (tmp_path / 'stdlib').write_text('a file of that name')
+  trained = DataConfig(corpus='stdlib')
+  assert evaluate.choose_data(EvaluateConfig(corpus='./stdlib'), trained)[1] == 'all'
+  assert evaluate.choose_data(EvaluateConfig(corpus='stdlib'), trained) == (trained, 'valid')
 
 
 def test_a_run_that_began_meanwhile_is_not_written_over(finished):

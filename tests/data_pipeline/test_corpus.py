@@ -115,8 +115,10 @@ def test_a_folder_is_read_without_the_workdirs_in_it(tmp_path):
   (tmp_path / 'a.txt').write_bytes(b'A')
   for name in 'config.json', 'tokenizer.json', 'samples/b.txt':
     (tmp_path / 'run' / name).write_bytes(b'of a run')
-  assert whole(tmp_path) == b'A'
-  assert whole(tmp_path / 'run' / 'samples') == b'of a run'
+  for place in tmp_path, tmp_path / '**', tmp_path / '**' / '*.txt':
+    assert whole(place) == b'A'
+  for place in tmp_path / 'run' / 'samples', tmp_path / 'run' / 'sam*' / '*':
+    assert whole(place) == b'of a run'
   (tmp_path / 'run' / 'tokenizer.json').unlink()
   assert whole(tmp_path) == b'A\nof a run\nof a run'
 

@@ -3,6 +3,7 @@ import dataclasses
 import sys
 
 import pytest
+import tensorflow as tf
 
 from charlm import config
 from flags import define
@@ -92,3 +93,24 @@ def test_exit_status(error, status, capsys):
   assert exit_.value.code == status
   if str(error):
     assert capsys.readouterr().err == f'charlm-train: {error}\n'
+
+
+@pytest.mark.parametrize('error,words', [
+  (tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating\nmore'), 'needs more memory than there is (Reso'),
+  (MemoryError(), 'needs more memory'), (tf.errors.InternalError(None, None, 'a b\nc'), 'failed (InternalError: a b)')])
+def test_what_tensorflow_fails_of_is_one_line(error, words, capsys):
+  def main(given):
+    raise error
+
+  with pytest.raises(SystemExit) as exit_:
+    define.command(main, *GROUPS)(['charlm-train'])
+  line, = capsys.readouterr().err.splitlines()
+  assert exit_.value.code == 1 and words in line
+
+
+def test_a_fault_of_charlm_is_not_hidden():
+  def main(given):
+    raise KeyError('a')
+
+  with pytest.raises(KeyError):
+    define.command(main, *GROUPS)(['charlm-train'])
