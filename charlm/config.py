@@ -562,9 +562,10 @@ class EvaluateConfig(Checked):
                         'suits text that repeats itself or differs from the text trained on. Needs the text trained '
                         'on, for the sizes of its gradients, and many times the time. The saved weights stay as they '
                         'are.')
-  dynamic_learning_rate: float = field(0.0001, 'How far a segment moves the weights. Raise it for text unlike the text '
-                                       'trained on; lower it where the figure is worse than without --dynamic.',
-                                       above=0.0)
+  dynamic_learning_rate: float = field(0.0, 'How far a segment moves the weights; 0 chooses by how many there are, and '
+                                       'the report says what (0.00003 for two million). Raise it for text unlike the '
+                                       'text trained on; lower it where the figure is worse than without --dynamic.',
+                                       minimum=0.0)
   dynamic_decay: float = field(0.02, 'How fast the weights go back to the trained ones. Raise it where the text '
                                'changes its subject often, lower it for long texts on one.', minimum=0.0, maximum=1.0)
   dynamic_length: int = field(20, 'Tokens in a segment. Longer ones are faster, shorter ones learn sooner from what '

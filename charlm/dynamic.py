@@ -19,6 +19,7 @@ from charlm import losses, native
 from charlm.config import RunError
 
 EPSILON = 0.1  # epsilon over mean(M), so that it suits any scale of the loss
+RATE = 0.04  # of eta, times the root of the number of weights, so that a step is about as long in models of any size
 ROWS = 32  # of training text, that M is taken from: gradients of fewer are larger, and would ask for another eta
 
 
@@ -27,11 +28,12 @@ class Dynamic:
   replicas, strategy = 1, tf.distribute.get_strategy()
 
   def __init__(self, model, *, learning_rate, decay, recurrence='auto'):
-    """learning_rate: eta. decay: lambda. recurrence: a flag."""
-    self.model, self.learning_rate, self.decay = model, learning_rate, decay
+    """learning_rate: eta; 0 chooses. decay: lambda. recurrence: a flag."""
+    self.model, self.decay = model, decay
     self.native_kernels = native.chosen(recurrence, model.config)
     self.weights = model.trainable_variables
     self.start = [tf.identity(w) for w in self.weights]
+    self.learning_rate = learning_rate or RATE / math.sqrt(sum(w.shape.num_elements() for w in self.weights))
     self._squares = tf.function(self._add_squares, jit_compile=True, autograph=False)
     self._step = tf.function(self._score_and_learn, jit_compile=True, autograph=False)
 

@@ -67,7 +67,7 @@ def make_scorer(config, opened, file):
                              recurrence=config.recurrence)
     batches, steps = evaluation.training_batches(trained, rows, of_trained, config.dynamic_statistics)
     scorer.gather(evaluation.progress_bar(batches, steps), rows)
-    return scorer, {'dynamic': {'learning_rate': config.dynamic_learning_rate, 'decay': config.dynamic_decay,
+    return scorer, {'dynamic': {'learning_rate': scorer.learning_rate, 'decay': config.dynamic_decay,
                                 'length': length, 'rows': scored.batch_size,
                                 'statistics_tokens': steps * rows * of_trained}}
   return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}

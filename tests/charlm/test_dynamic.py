@@ -4,6 +4,7 @@ import pytest
 import tensorflow as tf
 
 import references
+import slow_model
 from charlm.config import ModelConfig, RunError
 from charlm.dynamic import EPSILON, Dynamic
 from charlm.model import LanguageModel
@@ -21,69 +22,89 @@ def make(**options):
   return one
 
 
-def training(batch_size, length, steps):
+def training(batch_size, length, steps, starts=None):
   rows = streams.training_rows(len(TEXT), batch_size)
-  return streams.training_stream(TEXT, rows, length=length, stride=length).take(steps)
+  return streams.training_stream(TEXT, rows, length=length, stride=length, starts=starts).take(steps)
 
 
-def evaluation(tokens, batch_size=1, length=4):
+def evaluation(tokens, batch_size=1, length=4, starts=None):
   rows = streams.evaluation_rows(tokens, batch_size, length, warm_up=4)
-  return streams.evaluation_stream(TEXT[:tokens], rows, length=length)
+  return streams.evaluation_stream(TEXT[:tokens], rows, length=length, starts=starts)
 
 
-def segment(weights, batch, state):
+def name(variable):
+  return variable.name.partition(':')[0]
+
+
+def segment(one, weights, batch, state):
   """-> mean nats over all places of the segment, nats, tokens, states after it; weights {name: array}."""
-  def linear(name, groups):
-    return {'W': weights[f'{name}_kernel'], 'groups': groups, 'gain': weights[f'{name}_gain'],
-            'bias': weights[f'{name}_bias']}
-
-  H = len(weights['recurrent_0_initial_0'])
-  layer = {'maps': [linear('recurrent_0_input_0', [2 * H, H])], 'U': weights['recurrent_0_kernel'],
-           'gain': weights['recurrent_0_gain_0'], 'own': weights['recurrent_0_cell_0']}
-  slow = {'embedding': weights['embedding'], 'input': [linear('input_0', [len(weights['input_0_bias'])])],
-          'layers': [layer], 'kernels': [weights['output_kernel']], 'bias': weights['output_bias']}
+  given = slow_model.weights(one, lambda v: weights[name(v)])
+  initial = slow_model.initial(one, given)
   tokens, reset, weight = (np.asarray(x) for x in batch[:3])
-  state = np.where(reset[:, None], weights['recurrent_0_initial_0'], state)
-  logits, _, (after,) = references.language_model(slow, tokens[:, :-1], [state])
-  nats = (references.nats(logits, tokens[:, 1:]) * weight).sum()
-  return nats / weight.size, nats, weight.sum(), after[-1]
+  starts = np.zeros_like(weight, bool) if batch.starts is None else batch.starts.numpy()
+  nats = 0.0
+  for t in range(weight.shape[1]):
+    fresh = (starts[:, t] | (reset & (t == 0)))[:, None]
+    state = tf.nest.map_structure(lambda s, i, fresh=fresh: np.where(fresh, i, s), state, initial)
+    logits, _, after = slow_model.slow(one, given, tokens[:, t:t + 1], state)
+    state = tf.nest.map_structure(lambda s: s[0], after)
+    nats += (references.nats(logits, tokens[:, t + 1:t + 2]) * weight[:, t:t + 1]).sum()
+  return nats / weight.size, nats, weight.sum(), state
 
 
-def slopes(weights, batch, state):
-  arrays = list(weights.values())
-  return references.gradient(lambda *_: segment(weights, batch, state)[0], arrays)
+def slopes(one, weights, batch, state):
+  return references.gradient(lambda *_: segment(one, weights, batch, state)[0], list(weights.values()))
 
 
-@pytest.mark.parametrize('rows', [1, 2])
-def test_each_segment_is_scored_and_then_learned_from(rows):
-  one, eta, decay = make(), 0.05, 0.7
-  weights = {v.name.partition(':')[0]: v.numpy().astype(np.float64) for v in one.trainable_variables}
-  state, squares = np.zeros((3, 3)), [0.0] * len(weights)
-  for batch in training(3, 5, 4):
-    squares = [s + g**2 for s, g in zip(squares, slopes(weights, batch, state), strict=True)]
-    state = segment(weights, batch, state)[3]
+def blank(one, rows):
+  zeros = np.zeros((rows, 3))
+  return [(zeros, zeros) if one.config.cell == 'lstm' else zeros for _ in one.recurrent_layers]
+
+
+@pytest.mark.parametrize('rows,options,starts', [
+  (1, {}, None), (2, {}, None), (1, dict(cell='lstm', cell_norm=True, zoneout=0.2), None),
+  (2, dict(norm='joint'), np.array([0, 3, 6, 7, 11, 60, 61]))], ids=['one row', 'two rows', 'lstm', 'documents'])
+def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
+  one, eta, decay = make(**options), 0.03, 0.7
+  weights = {name(v): v.numpy().astype(np.float64) for v in one.trainable_variables}
+  state, squares = blank(one, 3), [0.0] * len(weights)
+  for batch in training(3, 5, 4, starts):
+    squares = [s + g**2 for s, g in zip(squares, slopes(one, weights, batch, state), strict=True)]
+    state = segment(one, weights, batch, state)[3]
   scales = [np.sqrt(s / 4) for s in squares]
   mean = np.concatenate([s.ravel() for s in scales]).mean()
   pulls = [np.minimum(decay * s / mean, 1) for s in scales]
   assert any((p == 1).any() for p in pulls)
 
-  start, state, sums = [w.copy() for w in weights.values()], np.zeros((rows, 3)), np.zeros(2)
-  for batch in evaluation(18, rows):
-    _, nats, tokens, after = segment(weights, batch, state)
-    moves = slopes(weights, batch, state)
+  start, state, sums = [w.copy() for w in weights.values()], blank(one, rows), np.zeros(2)
+  for batch in evaluation(18, rows, starts=starts):
+    _, nats, tokens, after = segment(one, weights, batch, state)
+    moves = slopes(one, weights, batch, state)
     sums += nats, tokens
     state = after
     for w, w0, s, pull, g in zip(weights.values(), start, scales, pulls, moves, strict=True):
       w += pull * (w0 - w) - eta * g / (s + EPSILON * mean)
 
   judge = Dynamic(one, learning_rate=eta, decay=decay)
-  judge.gather(training(3, 5, 4), 3)
-  got = judge.evaluate(evaluation(18, rows), rows)
+  judge.gather(training(3, 5, 4, starts), 3)
+  got = judge.evaluate(evaluation(18, rows, starts=starts), rows)
   assert (got['tokens'], sums[1]) == (17, 17)
   assert got['nats'] == pytest.approx(sums[0], rel=1e-4)
   still = Dynamic(one, learning_rate=1e-9, decay=decay)
-  still.gather(training(3, 5, 4), 3)
-  assert abs(still.evaluate(evaluation(18, rows), rows)['nats'] - sums[0]) > 0.01 * sums[0]
+  still.gather(training(3, 5, 4, starts), 3)
+  assert abs(still.evaluate(evaluation(18, rows, starts=starts), rows)['nats'] - sums[0]) > 0.01 * sums[0]
+
+
+def test_models_of_any_size_take_steps_of_about_one_length():
+  lengths = []
+  for units in 4, 32:
+    one = make(units=units, layers=2)
+    judge = Dynamic(one, learning_rate=0, decay=0)
+    judge.gather(training(4, 5, 3), 4)
+    before = [w.numpy() for w in judge.weights]
+    judge._step(next(iter(evaluation(30))), one.initial_state(1))
+    lengths.append(sum(((w.numpy() - b)**2).sum() for w, b in zip(judge.weights, before, strict=True))**0.5)
+  assert 0.4 < lengths[0] / lengths[1] < 2.5, lengths
 
 
 def test_the_model_stays_as_it_was_and_so_does_the_figure():

@@ -27,9 +27,12 @@ def stream(rows, length, starts=None):
                                    starts=starts)
 
 
-@pytest.mark.parametrize('rows,length,passes', [(1, 20, 1), (1, 7, 3), (3, 16, 5)])
-def test_agrees_with_a_plain_loop(rows, length, passes):
-  one, total, states = make(**RATES), 0.0, {}
+@pytest.mark.parametrize('rows,length,passes,options', [
+  (1, 20, 1, RATES), (1, 7, 3, RATES), (3, 16, 5, RATES),
+  (2, 9, 2, dict(RATES, cell='lstm', zoneout_output=0.2, weight_drop=0.4)),
+  (2, 9, 2, dict(RATES, dropout_per='sequence', embedding_dropout=0.3))], ids=str)
+def test_agrees_with_a_plain_loop(rows, length, passes, options):
+  one, total, states = make(**options), 0.0, {}
   for i, batch in enumerate(stream(rows, length)):
     probabilities = []
     for p in range(passes):
@@ -63,6 +66,6 @@ def test_seeds_differ_and_passes_help():
   assert McDropout(one, passes=30, seed=0).evaluate(stream(1, 30), 1)['nats'] < np.mean(single)
 
 
-@pytest.mark.parametrize('name', ['dropout', 'recurrent_dropout', 'zoneout'])
+@pytest.mark.parametrize('name', ['dropout', 'recurrent_dropout', 'zoneout', 'embedding_dropout', 'weight_drop'])
 def test_a_model_knows_whether_it_drops(name):
   assert ModelConfig(**{name: 0.1}).drops and not ModelConfig().drops

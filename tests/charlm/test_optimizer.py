@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charlm import optimizer
+from charlm import checkpoint, optimizer
 from charlm.config import TrainConfig, UserError
 
 
@@ -142,6 +142,30 @@ def test_constants_are_those_of_the_optimizer():
     value = value + 0.5 * velocity - 0.1 * gradient
   np.testing.assert_allclose(variable, value, rtol=1e-6)
   assert any(v.shape == [2] and np.allclose(v, velocity) for v in one.variables)
+
+
+@pytest.mark.parametrize('name', sorted(optimizer.optimizers()))
+def test_each_optimizer_goes_on_from_what_a_checkpoint_has_of_it(name):
+  random = np.random.default_rng(0)
+  gradients = [[tf.constant(random.normal(size=shape), tf.float32) for shape in ((3, 2), (2,))] for _ in range(4)]
+
+  def make():
+    variables = [tf.Variable(tf.ones([3, 2])), tf.Variable(tf.ones([2]))]
+    one = optimizer.make_optimizer(TrainConfig(optimizer=name, weight_decay=0.1 * (name != 'ftrl')), variables)
+    one.learning_rate.assign(0.1)
+    return variables, one, [v.value for v in one.variables]
+
+  variables, one, own = make()
+  for g in gradients[:3]:
+    one.apply(g, variables)
+  saved = checkpoint.collect('model', variables) | checkpoint.collect('optimizer', own)
+  one.apply(gradients[3], variables)
+  again, other, its = make()
+  checkpoint.restore('model', again, saved)
+  checkpoint.restore('optimizer', its, saved)
+  other.apply(gradients[3], again)
+  for a, b in zip(variables + own, again + its, strict=True):
+    np.testing.assert_array_equal(a, b)
 
 
 def test_constants_may_be_whole_numbers():

@@ -252,6 +252,15 @@ def test_two_replicas_measure_and_keep_what_one_does_and_resume(corpus, finished
     np.testing.assert_allclose(one[name], two[name], atol=1e-3, err_msg=name)
 
 
+def test_one_replica_is_one_device(corpus, finished, tmp_path):
+  """Outside of these tests a processor is one device, as one GPU is."""
+  process = start(corpus, tmp_path / 'run', '--strategy=mirrored')
+  _, error = process.communicate()
+  assert process.returncode == 0, error
+  for one, two in zip(metrics(finished), metrics(tmp_path / 'run'), strict=True):
+    assert one == pytest.approx(two, rel=1e-3)
+
+
 def test_a_curriculum_and_char_tokens(corpus, tmp_path):
   train.run(flags(corpus, tmp_path / 'run', *CURRICULUM, '--tokenizer=char', '--steps=10', '--report_every=5'))
   tokens = [line['tokens'] for line in metrics(tmp_path / 'run')]
