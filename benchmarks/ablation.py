@@ -12,8 +12,9 @@ what changes the initial state on fresh starts, in tables of their own. Other fl
 to charlm-train in place of the baseline's.
 
 A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
-the standard deviation of such a difference over seeds, all variants pooled (the root mean square). A mean of n
-differences is by chance alone beyond 2/sqrt(n) spreads in 1 of 20 comparisons.
+the standard deviation over seeds, estimated from the median of all variants, because a few are far noisier. A mean of n
+differences is by chance alone beyond 2·sqrt(2/n) spreads in 1 of 20 comparisons, at most: what changes little has the
+luck of the baseline.
 """
 import argparse
 import math
@@ -183,15 +184,14 @@ def summarise(runs):
                    'failures': len(same) - len(done)})
     elif same:
       rows.append({'name': name, 'failed': same[-1]['failed']})
-  several = [row['differences'] for row in rows if row['name'] != 'baseline' and len(row.get('differences', ())) > 1]
-  freedom = sum(len(differences) - 1 for differences in several)
-  squares = sum((len(differences) - 1) * statistics.variance(differences) for differences in several)
-  return rows, math.sqrt(squares / freedom) if freedom else None
+  # The median of variances from k + 1 seeds is less than their mean by this much (Wilson and Hilferty 1931).
+  variances = [statistics.variance(v.values()) / (1 - 2 / (9 * (len(v) - 1)))**3 for v in valid.values() if len(v) > 1]
+  return rows, math.sqrt(statistics.median(variances)) if variances else None
 
 
 def chance(row):
   """Spreads that a mean difference of as many seeds goes beyond by chance alone in 1 of 20 comparisons."""
-  return 2 / math.sqrt(len(row['differences']))
+  return 2 * math.sqrt(2 / len(row['differences']))
 
 
 def table(rows, one):

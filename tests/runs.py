@@ -1,9 +1,28 @@
-"""What runs have left in their workdirs, and whether two of them left the same."""
+"""A small run for tests: its command; what runs have left in their workdirs, and whether two of them left the same."""
 import json
+import pathlib
+import subprocess
+import sys
 
 import numpy as np
 
 from charlm import checkpoint
+
+ROOT = pathlib.Path(__file__).parents[1]
+TEXT = 'It was the best of times, it was the worst of times. ' * 60
+SMALL = ['--layers=1', '--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16',
+         '--steps=40', '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1',
+         '--zoneout=0.1', '--chunk_overlap=3']
+
+
+def flags(corpus, workdir, *others):
+  return ['charlm-train', f'--corpus={corpus}', f'--workdir={workdir}', *SMALL, *others]
+
+
+def start(corpus, workdir, *others):
+  """The same command as a process of its own."""
+  command = [sys.executable, '-m', 'charlm.train', *flags(corpus, workdir, *others)[1:]]
+  return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def last(workdir):

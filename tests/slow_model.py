@@ -1,8 +1,19 @@
-"""A LanguageModel as its slow twin in NumPy takes it: its weights in float64, whole texts, and single tokens."""
+"""A LanguageModel that takes part whole, and as its slow twin in NumPy takes it: weights in float64, texts, tokens."""
 import numpy as np
 import tensorflow as tf
 
 import references
+from charlm.config import ModelConfig
+from charlm.model import LanguageModel
+
+
+def random_model(vocab_size, **options):
+  """A small LanguageModel whose every weight is random, so that each takes part."""
+  config = ModelConfig(**{**dict(units=4, embedding_size=3, input_units=4), **options})
+  one, random = LanguageModel(config, vocab_size, seed=1), np.random.default_rng(0)
+  for v in one.variables:
+    v.assign(random.normal(size=v.shape))
+  return one
 
 
 def weights(one, number=lambda v: v.numpy().astype(np.float64)):

@@ -5,8 +5,6 @@ import pytest
 import references
 import slow_model
 from benchmarks import cold_start
-from charlm.config import ModelConfig
-from charlm.model import LanguageModel
 
 V, K = 5, 4
 TEXT = np.random.default_rng(0).integers(0, V, 43).astype(np.uint8)
@@ -15,10 +13,7 @@ TEXT = np.random.default_rng(0).integers(0, V, 43).astype(np.uint8)
 @pytest.mark.parametrize('cell', ['gru', 'lstm'])
 def test_each_stretch_begins_afresh(monkeypatch, cell):
   monkeypatch.setattr(cold_start, 'ROWS', 4)
-  one = LanguageModel(ModelConfig(units=4, embedding_size=3, input_units=4, cell=cell), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
+  one = slow_model.random_model(V, cell=cell)
   given, want = slow_model.weights(one), []
   for start in range(0, 40, K):
     state, nats = slow_model.initial(one, given), []

@@ -5,9 +5,8 @@ import tensorflow as tf
 
 import references
 import slow_model
-from charlm.config import ModelConfig, RunError
+from charlm.config import RunError
 from charlm.dynamic import EPSILON, Dynamic
-from charlm.model import LanguageModel
 from data_pipeline import streams
 
 V = 5
@@ -15,11 +14,7 @@ TEXT = (np.random.default_rng(0).integers(0, 2, 200).cumsum() % V).astype(np.uin
 
 
 def make(**options):
-  one = LanguageModel(ModelConfig(**{**dict(units=3, embedding_size=2, input_units=3, layers=1), **options}), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
-  return one
+  return slow_model.random_model(V, **{**dict(units=3, embedding_size=2, input_units=3, layers=1), **options})
 
 
 def training(batch_size, length, steps, starts=None):

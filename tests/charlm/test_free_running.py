@@ -8,8 +8,6 @@ import tensorflow as tf
 import references
 import slow_model
 from charlm import free_running, sampling
-from charlm.config import ModelConfig
-from charlm.model import LanguageModel
 
 V = 5
 TEXT = (np.random.default_rng(0).integers(0, 2, 62).cumsum() % V).astype(np.uint8)
@@ -25,14 +23,6 @@ def make_file(tmp_path):
                            starts_path=tmp_path / 'starts', num_starts=len(starts))
 
   return make
-
-
-def make(**options):
-  one = LanguageModel(ModelConfig(units=4, embedding_size=3, input_units=4, **options), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
-  return one
 
 
 def plain_loop(one, steps, seed, starts):
@@ -58,7 +48,7 @@ def plain_loop(one, steps, seed, starts):
 @pytest.mark.parametrize('options,starts,stretches', [
   ({}, (), 15), ({'cell': 'lstm', 'layers': 1, 'zoneout': 0.25}, STARTS, 12)], ids=str)
 def test_agrees_with_a_plain_loop(make_file, options, starts, stretches):
-  one = make(**options)
+  one = slow_model.random_model(V, **options)
   want, count = plain_loop(one, 4, 3, starts)
   got = free_running.evaluate_file(one, make_file(starts), 4, seed=3, batch_size=1, length=10)
   assert got['stretches'] == count == stretches
@@ -71,4 +61,4 @@ def test_agrees_with_a_plain_loop(make_file, options, starts, stretches):
 
 
 def test_text_that_is_too_short_has_no_stretch(make_file):
-  assert free_running.evaluate_file(make(layers=1), make_file(), 62, length=10)['stretches'] == 0
+  assert free_running.evaluate_file(slow_model.random_model(V, layers=1), make_file(), 62, length=10)['stretches'] == 0

@@ -4,9 +4,9 @@ import pytest
 import tensorflow as tf
 
 import references
+import slow_model
 from charlm.config import ModelConfig
 from charlm.mc_dropout import McDropout
-from charlm.model import LanguageModel
 from data_pipeline import streams
 
 V = 7
@@ -15,11 +15,7 @@ RATES = dict(dropout=0.5, recurrent_dropout=0.3, zoneout=0.2)
 
 
 def make(**options):
-  one = LanguageModel(ModelConfig(units=6, embedding_size=3, input_units=4, **options), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
-  return one
+  return slow_model.random_model(V, units=6, **options)
 
 
 def stream(rows, length, starts=None):

@@ -6,7 +6,7 @@ import tensorflow as tf
 import references
 from charlm import losses, masks, model, native
 from charlm.config import ModelConfig, UserError
-from slow_model import slow, weights
+from slow_model import random_model, slow, weights
 
 SMALL = dict(units=5, embedding_size=4, input_units=6)
 SHAPES = [dict(layers=1, input_layers=0, input_units=ModelConfig.input_units), dict(layers=2, input_layers=1),
@@ -34,11 +34,7 @@ NOISES = [
 
 def make(V=7, **options):
   """A model whose every weight is random, so that each takes part."""
-  one = model.LanguageModel(ModelConfig(**{**SMALL, **options}), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
-  return one
+  return random_model(V, **{**SMALL, **options})
 
 
 def drawn(config, B, T, V, seed):

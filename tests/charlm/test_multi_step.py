@@ -6,8 +6,7 @@ import tensorflow as tf
 import references
 import slow_model
 from charlm import learner, multi_step
-from charlm.config import Config, DataConfig, ModelConfig, TrainConfig, UserError
-from charlm.model import LanguageModel
+from charlm.config import Config, DataConfig, TrainConfig, UserError
 from data_pipeline.streams import Batch
 
 V, B, T, LONGEST = 5, 2, 8, 10
@@ -15,10 +14,7 @@ SEED, PLACE, PROGRESS = tf.constant([7, 3]), (0, B), 0.5
 
 
 def make(train, **model):
-  one = LanguageModel(ModelConfig(**{**dict(units=4, layers=1, embedding_size=3, input_units=4), **model}), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
+  one = slow_model.random_model(V, **{'layers': 1, **model})
   return learner.Learner(one, TrainConfig(seed=7, **train), strategy=learner.make_strategy('default'), batch_size=B,
                          longest=LONGEST, recurrence='xla')
 

@@ -6,18 +6,14 @@ import tensorflow as tf
 import references
 import slow_model
 from charlm import learner, multi_step, professor
-from charlm.config import ModelConfig, TrainConfig
-from charlm.model import LanguageModel
+from charlm.config import TrainConfig
 from data_pipeline.streams import Batch
 
 V, B, T, K, LONGEST = 5, 2, 7, 3, 10  # two whole stretches a row
 
 
 def make(cell='gru', **train):
-  one = LanguageModel(ModelConfig(units=4, layers=2, embedding_size=3, input_units=4, cell=cell), V, seed=1)
-  random = np.random.default_rng(0)
-  for v in one.variables:
-    v.assign(random.normal(size=v.shape))
+  one = slow_model.random_model(V, cell=cell)
   config = TrainConfig(multi_step=K, **{**dict(professor_forcing=0.7, seed=7), **train})
   return learner.Learner(one, config, strategy=learner.make_strategy('default'), batch_size=B, longest=LONGEST,
                          recurrence='xla')
