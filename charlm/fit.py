@@ -9,7 +9,7 @@ N, those of the text:
                  and these with the square of the units.
     rows, chunk  grow with the fourth root of D each, so that steps are both larger and more.
     dropout      and recurrent dropout grow with the logarithm of D / N, the passes over the text, from where it begins
-                 to be learned by heart.
+                 to be learned by heart; the activation penalty grows with them.
 """
 import math
 import statistics
@@ -23,6 +23,7 @@ TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of wh
 MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.3
 HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.05  # passes up to which nothing is dropped; so much for each doubling
 LEAST_DROPOUT = 0.01
+PENALTY_OF_DROPOUT, MOST_PENALTY = 10, 1.0
 MOST_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
 STEPS_OF_PASS = 8  # at least
 EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
@@ -72,7 +73,9 @@ def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *,
   evaluations = max(evaluations, max(train.waits().values(), default=-1) + 1)
   saves = max(10, seconds / SAVE_SECONDS)
   fitted = {'units': units, 'chunk_length': chunk, 'batch_size': rows,
-            'dropout': dropout, 'recurrent_dropout': dropout, 'weight_decay': WEIGHT_DECAY,
+            'dropout': dropout, 'recurrent_dropout': dropout,
+            'activation_penalty': min(MOST_PENALTY, round(PENALTY_OF_DROPOUT * dropout, 1)),
+            'weight_decay': WEIGHT_DECAY,
             'learning_rate': round(LEARNING_RATE * (UNITS / units)**0.5, 4),
             'eval_every': math.ceil(steps / evaluations) if evaluations else 0,
             'save_every': math.ceil(steps / saves), 'sample_every': math.ceil(steps / 5)}

@@ -28,7 +28,7 @@ def fitted(num_tokens=1_000_000, minutes=10.0, *, vocab_size=256, threads=2, rep
 @pytest.mark.parametrize('num_tokens', TEXTS)
 def test_more_time_makes_larger_models_that_drop_more(num_tokens):
   for less, more in itertools.pairwise(fitted(num_tokens, minutes) for minutes in MINUTES):
-    for name in 'units', 'dropout', 'chunk_length':
+    for name in 'units', 'dropout', 'activation_penalty', 'chunk_length':
       assert less[name] <= more[name]
     assert less['learning_rate'] >= more['learning_rate']
 
