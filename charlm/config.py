@@ -221,8 +221,8 @@ class ModelConfig(Checked):
                              'training and zeros after it, so that no one beginning is learned by heart.',
                              choices=['learned', 'zeros', 'noise'])
   reset_probability: float = field(0.0, 'Probability that a row forgets its state at the start of a chunk in training. '
-                                   'Use about 0.01 where prompts are short: a text has one beginning, and others must '
-                                   'be made to learn from.', minimum=0.0, maximum=1.0)
+                                   'Use about 0.01 where prompts are short, which costs nothing: a text has one '
+                                   'beginning, and others must be made to learn from.', minimum=0.0, maximum=1.0)
   reset_bias: float = field(-1.0, 'First bias of the reset gate of a GRU; below 0 the candidate forgets by default. 0 '
                             'is the usual choice elsewhere, to compare with.')
   update_bias: float = field(-1.0, 'First bias of the update gate of a GRU; below 0 the state is kept by default. '
