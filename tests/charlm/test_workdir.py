@@ -3,7 +3,6 @@ import fcntl
 import functools
 import json
 import os
-import pathlib
 import shutil
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 from charlm import checkpoint, evaluate, loop, train
 from charlm.config import Config, DataConfig, EvaluateConfig, ModelConfig, RunError, UserError
 from charlm.workdir import choose_config, save_config, summary
+from data_pipeline import prepare
 from runs import TEXT, assert_same_run, flags
 
 
@@ -153,11 +153,15 @@ def test_best_weights_of_a_run_that_was_killed_before_its_first_checkpoint_are_k
   assert {p.name for p in folder.iterdir()} == {aside.name, 'best.npz', 'step-00000004.npz'}
 
 
-def test_what_is_no_file_may_name_a_workdir(tmp_path, monkeypatch):
+def test_what_is_no_file_may_name_a_workdir(tmp_path, monkeypatch, capsys):
+  def stop(*args):
+    raise RunError('as far as the text')
+
   monkeypatch.chdir(tmp_path)
-  train.run(['charlm-train', '--workdir=pydoc', '--steps=1', '--units=4', '--layers=1', '--input_layers=0',
-             '--embedding_size=2', '--sample_every=0', '--valid_fraction=0.001'])
-  assert pathlib.Path('pydoc', 'config.json').exists()
+  monkeypatch.setattr(prepare, 'prepare', stop)
+  with pytest.raises(SystemExit):
+    train.run(['charlm-train', '--workdir=pydoc'])
+  assert capsys.readouterr().err.splitlines()[-1] == 'charlm-train: as far as the text'
   (tmp_path / 'stdlib').write_text('a file of that name')
   trained = DataConfig(corpus='stdlib')
   assert evaluate.choose_data(EvaluateConfig(corpus='./stdlib'), trained)[1] == 'all'
