@@ -8,8 +8,8 @@ trains on: where chunks are longer or shorter there are fewer or more steps. All
 runs with the next, and each run is a line of OUT/runs.jsonl when it is done: the same command goes on where it was
 stopped, and what is there makes a table. OUT/table.md has the table and OUT/plot.png the differences; both are written
 anew after each run. JOBS runs go on side by side. What learns from its own predictions is evaluated on them, too, and
-what changes the initial state on fresh starts, in tables of their own. Other flags, as --NAME=VALUE, go
-to charlm-train in place of the baseline's.
+what changes the initial state on fresh starts, in tables of their own. Other flags, as --NAME=VALUE, go to charlm-train
+in place of the baseline's.
 
 A variant differs from one other, the baseline where none is named, and is compared with it seed by seed. One spread is
 the standard deviation over seeds, estimated from the median of all variants, because a few are far noisier. A mean of n

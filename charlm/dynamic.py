@@ -19,7 +19,9 @@ from charlm import losses, native
 from charlm.config import RunError
 
 EPSILON = 0.1  # epsilon over mean(M), so that it suits any scale of the loss
-RATE = 0.04  # of eta, times the root of the number of weights, so that a step is about as long in models of any size
+# Of eta, times the root of the number of weights, so that steps are about as long in models of any size; by what is
+# best for 0.2 and 2 million weights: benchmarks/README.md, "Quality".
+RATE = 0.04
 ROWS = 32  # of training text, that M is taken from: gradients of fewer are larger, and would ask for another eta
 
 

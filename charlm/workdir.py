@@ -118,7 +118,10 @@ def set_best_aside(workdir):
   path = checkpoint.best_path(workdir)
   if path.exists() and not checkpoint.saved(workdir):
     aside = path.with_name(f'best-of-step-{checkpoint.read(path)[1]["step"]}.npz')
-    os.replace(path, aside)
+    try:
+      os.replace(path, aside)
+    except OSError as error:
+      raise _unwritable(workdir, error) from error
     print(f'notice: --workdir={workdir}: was stopped before its first checkpoint (--save_every), and begins anew; its '
           f'best weights until then are now {aside}', file=sys.stderr)
 

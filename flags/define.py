@@ -60,10 +60,12 @@ def command(main, *groups):
 
 def _of_tensorflow(error):
   """What went wrong while TensorFlow computed, in words; '' where it was not that."""
+  if not isinstance(error, MemoryError) and not type(error).__module__.startswith('tensorflow.'):
+    return ''
   words = f'{type(error).__name__}: {[*str(error).splitlines(), ""][0]}'
   if isinstance(error, MemoryError) or 'OOM' in words or 'out of memory' in words.lower():
     return f'needs more memory than there is ({words}). Try less at a time, such as a smaller --batch_size'
-  return f'TensorFlow failed ({words})' if type(error).__module__.startswith('tensorflow.') else ''
+  return f'TensorFlow failed ({words})'
 
 
 @contextlib.contextmanager

@@ -110,7 +110,7 @@ def test_what_tensorflow_fails_of_is_one_line(error, words, capsys):
 
 def test_a_fault_of_charlm_is_not_hidden():
   def main(given):
-    raise KeyError('a')
+    raise KeyError('a ROOM')
 
   with pytest.raises(KeyError):
     define.command(main, *GROUPS)(['charlm-train'])
