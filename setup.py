@@ -19,10 +19,11 @@ setuptools.setup(
   long_description=(HERE / 'README.md').read_text(encoding='utf-8'),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
-  packages=['charlm', 'data_pipeline', 'flags'],
+  packages=setuptools.find_packages(
+    include=['charlm', 'charlm.*', 'data_pipeline', 'data_pipeline.*', 'flags', 'flags.*']),
   # Faster recurrence on CPUs. Where there is no C++ compiler charlm goes on without, and says so.
   ext_modules=[setuptools.Extension(
-    'charlm._kernels', ['kernels/kernels.cc'], language='c++', optional=True,
+    'charlm.network._kernels', ['kernels/kernels.cc'], language='c++', optional=True,
     depends=['kernels/products.h', 'kernels/map.h', 'kernels/gru.h'],
     extra_compile_args=['-O3', '-std=c++17', '-fno-math-errno', '-pthread', '-Wno-psabi', '-Wno-ignored-attributes'])],
   package_data={'flags': ['presets/*.flags']},
@@ -46,10 +47,10 @@ setuptools.setup(
   },
   entry_points={
     'console_scripts': [
-      'charlm-train=charlm.train:run',
-      'charlm-evaluate=charlm.evaluate:run',
-      'charlm-sample=charlm.sample:run',
-      'charlm-export=charlm.export_model:run',
+      'charlm-train=charlm.commands.train:run',
+      'charlm-evaluate=charlm.commands.evaluate:run',
+      'charlm-sample=charlm.commands.sample:run',
+      'charlm-export=charlm.commands.export:run',
     ],
   },
 )

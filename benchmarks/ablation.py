@@ -25,8 +25,8 @@ import sys
 import tempfile
 
 from benchmarks.training import BASELINE, cold_start, free_running, jobs, other_flags, spread, sweep, train
-from charlm import checkpoint
-from charlm.config import RunError, parse_lengths
+from charlm.workdir import checkpoint
+from flags.config import RunError, parse_lengths
 
 # name: flags, or flags and the variant that they are added to. The rates of other optimizers are those that are usual
 # for them beside Adam's.

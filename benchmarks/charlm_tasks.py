@@ -7,9 +7,13 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import alternation
-from charlm import config, evaluation, learner, model, native, sampling
-from charlm.sample import SHOW_EVERY
+from charlm.commands.sample import SHOW_EVERY
+from charlm.evaluation import scoring
+from charlm.generation import decoding
+from charlm.network import model, native
+from charlm.training import learner
 from data_pipeline import corpus, prepare, streams
+from flags import config
 
 TEXT_TOKENS = 1_003_854  # nine tenths of Tiny Shakespeare
 FOLDER = tempfile.TemporaryDirectory()
@@ -74,12 +78,12 @@ def evaluate(*, vocab_size, tokens, **options):
   """A whole split, read from its file."""
   one = make_learner(vocab_size, 1, 1, options)
   file = token_file(tokens, vocab_size)
-  return lambda: evaluation.evaluate_file(one, file), tokens
+  return lambda: scoring.evaluate_file(one, file), tokens
 
 
 def sample(*, vocab_size, rows, length, **options):
   """Writes `length` tokens in each of `rows` texts, in calls of as many tokens as charlm-sample takes."""
-  writer = sampling.Writer(make_model(vocab_size, options), sampling.row_seeds(0, rows), temperature=0.8, top_k=0,
+  writer = decoding.Writer(make_model(vocab_size, options), decoding.row_seeds(0, rows), temperature=0.8, top_k=0,
                            top_p=1.0)
   context = writer.read(np.zeros(1, np.int32))
 

@@ -12,7 +12,8 @@ import json
 import numpy as np
 import tensorflow as tf
 
-from charlm import losses, workdir
+from charlm.network import losses
+from charlm.workdir import layout
 from data_pipeline import prepare
 
 ROWS = 1024  # at a time
@@ -44,7 +45,7 @@ def main():
   parser.add_argument('--workdir', required=True)
   parser.add_argument('--tokens', type=int, default=20)
   args = parser.parse_args()
-  opened = workdir.open_model(args.workdir)
+  opened = layout.open_model(args.workdir)
   _, files = prepare.prepare(opened.config.data, opened.tokenizer)
   print(json.dumps(evaluate(opened.model, np.array(files['valid'].read()), args.tokens)))
 

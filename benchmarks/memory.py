@@ -13,7 +13,8 @@ import sys
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
 
-from charlm import learner, loop, train  # noqa: F401, loop because the command imports it late
+from charlm.commands import train
+from charlm.training import learner, trainer  # noqa: F401, loop because the command imports it late
 
 
 def resident(kind):

@@ -13,9 +13,9 @@ import math
 
 import numpy as np
 
-from charlm import checkpoint
-from charlm.config import DataConfig
+from charlm.workdir import checkpoint
 from data_pipeline import prepare
+from flags.config import DataConfig
 
 
 class KneserNey:

@@ -14,16 +14,17 @@ os.environ['TF_CPP_MIN_LOG_LEVEL'] = '3'
 
 def main():
   times = [time.perf_counter()]
-  from charlm import sample  # the flags are read, and mistakes told, before TensorFlow is imported
+  from charlm.commands import sample  # the flags are read, and mistakes told, before TensorFlow is imported
   times.append(time.perf_counter())
   import tensorflow  # noqa: F401
   times.append(time.perf_counter())
-  from charlm import sampling, workdir
+  from charlm.generation import decoding
+  from charlm.workdir import layout
   times.append(time.perf_counter())
-  opened = workdir.open_model(sys.argv[1])
+  opened = layout.open_model(sys.argv[1])
   times.append(time.perf_counter())
-  writer = sampling.Writer(opened.model, sampling.row_seeds(0, 1), temperature=0.8, top_k=0, top_p=1.0)
-  ids = sampling.encode_prompt(opened.tokenizer, b'')
+  writer = decoding.Writer(opened.model, decoding.row_seeds(0, 1), temperature=0.8, top_k=0, top_p=1.0)
+  ids = decoding.encode_prompt(opened.tokenizer, b'')
   times.append(time.perf_counter())
   context = writer.read(ids)
   times.append(time.perf_counter())

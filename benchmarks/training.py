@@ -8,8 +8,8 @@ import statistics
 import subprocess
 import sys
 
-from charlm import record
-from charlm.config import RunError
+from charlm.workdir import metrics
+from flags.config import RunError
 
 # A small model that one core trains at 40,000 tokens/s.
 BASELINE = dict(tokenizer='char', batch_size=16, chunk_length=64, embedding_size=64, input_units=128, units=128,
@@ -30,7 +30,7 @@ def sweep(wanted, measure, path, jobs):
   """
   threads = max(1, (os.cpu_count() or 1) // jobs)
   wanted = [run | {'threads': threads} for run in wanted]
-  kept = record.read_metrics(path)
+  kept = metrics.read_metrics(path)
   path.write_text(''.join(json.dumps(run) + '\n' for run in kept))  # without a line torn by a kill
   done = [run for run in kept if any(run.items() >= other.items() for other in wanted)]
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
@@ -81,13 +81,14 @@ def run(module, *arguments, threads=0):
 
 def train(workdir, arguments, threads=0):
   """-> the lines of metrics.jsonl of one run. Errors and threads as in `run`."""
-  run('charlm.train', f'--workdir={workdir}', '--sample_every=0', '--save_every=0', *arguments, threads=threads)
-  return record.read_metrics(pathlib.Path(workdir, 'metrics.jsonl'))
+  run('charlm.commands.train', f'--workdir={workdir}', '--sample_every=0', '--save_every=0', *arguments,
+      threads=threads)
+  return metrics.read_metrics(pathlib.Path(workdir, 'metrics.jsonl'))
 
 
 def free_running(workdir, steps, threads=0):
   """-> loss of each of so many tokens on the model's own samples, of the validation split. Errors as in `run`."""
-  report = run('charlm.evaluate', f'--workdir={workdir}', f'--free_running={steps}', threads=threads)
+  report = run('charlm.commands.evaluate', f'--workdir={workdir}', f'--free_running={steps}', threads=threads)
   return json.loads(report)['free_running_nats_per_token']
 
 

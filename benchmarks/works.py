@@ -12,7 +12,7 @@ import time
 from benchmarks import report
 from benchmarks.alternation import ROOT, Work, alternate, side
 from benchmarks.report import Goal, Pair, Row
-from charlm.config import ModelConfig
+from flags.config import ModelConfig
 
 VOCAB = {'vocab_size': 96, 'embedding_size': 128}
 VALID_TOKENS = 111_540  # as the last tenth of Tiny Shakespeare has
@@ -177,14 +177,14 @@ class Bench:
     size = self.sizes.large
     with tempfile.TemporaryDirectory() as folder:
       self.note('trains a model to start')
-      command(['charlm.train', f'--workdir={folder}', f'--units={size["units"]}', f'--layers={size["layers"]}',
+      command(['charlm.commands.train', f'--workdir={folder}', f'--units={size["units"]}', f'--layers={size["layers"]}',
                '--batch_size=1', '--chunk_length=8', '--steps=1', '--sample_every=0', '--valid_fraction=0',
                f'--cache_dir={folder}'])
       seconds, phases = {'import tensorflow': [], 'first character': []}, []
       for i in range(self.repeats + 1):
         self.note(f'starts charlm-sample, repeat {i} of {self.repeats}')
         took = [first_character(['-c', 'import tensorflow; print(1)']),
-                first_character(['charlm.sample', f'--workdir={folder}', '--length=64'])]
+                first_character(['charlm.commands.sample', f'--workdir={folder}', '--length=64'])]
         split = json.loads(command(['benchmarks.start', folder]))
         if i:  # the first reads the files from the disk
           phases.append(split)

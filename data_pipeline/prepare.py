@@ -23,8 +23,8 @@ import tempfile
 
 import numpy as np
 
-from charlm.config import UserError
 from data_pipeline import corpus, tokenizers
+from flags.config import UserError
 
 FORMAT = 2  # part of every key: raise it when the files change
 LARGE = 50_000_000  # bytes of text from which on progress is shown

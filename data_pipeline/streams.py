@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from charlm.config import DataConfig, UserError
+from flags.config import DataConfig, UserError
 
 # Tokens of warm-up. State forgets: measured on Tiny Shakespeare, rows of 1,000 tokens that are warmed by 64 give the
 # loss of one unbroken row to 2e-5 nats. What is left weighs more in short rows, which get up to 256.

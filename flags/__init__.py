@@ -1,1 +1,1 @@
-"""Command-line flags, made from the dataclasses of `charlm.config`."""
+"""Command-line flags, made from the dataclasses of `flags.config`."""

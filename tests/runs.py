@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 
-from charlm import checkpoint
+from charlm.workdir import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
 TEXT = 'It was the best of times, it was the worst of times. ' * 60
@@ -21,7 +21,7 @@ def flags(corpus, workdir, *others):
 
 def start(corpus, workdir, *others):
   """The same command as a process of its own."""
-  command = [sys.executable, '-m', 'charlm.train', *flags(corpus, workdir, *others)[1:]]
+  command = [sys.executable, '-m', 'charlm.commands.train', *flags(corpus, workdir, *others)[1:]]
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import tensorflow as tf
 
 import references
-from charlm.config import ModelConfig
-from charlm.model import LanguageModel
+from charlm.network.model import LanguageModel
+from flags.config import ModelConfig
 
 
 def random_model(vocab_size, **options):

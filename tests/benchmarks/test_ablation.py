@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from benchmarks import ablation
-from charlm.config import Config, DataConfig, ModelConfig, TrainConfig
-from flags import define
+from flags import parse
+from flags.config import Config, DataConfig, ModelConfig, TrainConfig
 
 # Sizes, limits and places, which are no tips; numbers of options that a variant has with one value; seeds.
 NO_TIPS = {'embedding_size', 'input_units', 'units', 'steps', 'epochs', 'max_minutes', 'patience', 'flat_epochs',
@@ -16,7 +16,7 @@ NO_TIPS = {'embedding_size', 'input_units', 'units', 'steps', 'epochs', 'max_min
 
 def config(name):
   argv = ['ablation', *ablation.arguments(name, 'pydoc', 1200, 7)]
-  return Config().replace(define.parse(argv, (DataConfig, ModelConfig, TrainConfig)))
+  return Config().replace(parse.parse(argv, (DataConfig, ModelConfig, TrainConfig)))
 
 
 def test_each_variant_is_accepted_and_another():

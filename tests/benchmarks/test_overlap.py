@@ -2,9 +2,9 @@
 import pytest
 
 from benchmarks import overlap
-from charlm.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
-from charlm.fit import fit
-from flags import define
+from charlm.training.autoconfig import fit
+from flags import parse
+from flags.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
 
 
 def run(budget, chunk, seed, valid):
@@ -43,7 +43,7 @@ def test_what_is_run(tmp_path, monkeypatch, capsys):
   assert len(seen) == 2 * 3 * 3
   groups, limits = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}, set()
   for flags in seen:
-    given = define.parse(['overlap', '--workdir=w', *flags], (RunConfig, *groups.values()))
+    given = parse.parse(['overlap', '--workdir=w', *flags], (RunConfig, *groups.values()))
     config = Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
                        for name, group in groups.items()})
     left = fit(config, given, 10**6, 10**5, 64, threads=2)

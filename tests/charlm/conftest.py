@@ -2,7 +2,7 @@
 import pytest
 
 import runs
-from charlm import train
+from charlm.commands import train
 
 
 @pytest.fixture(scope='session')

@@ -10,8 +10,8 @@ import sys
 import pytest
 import zstandard
 
-from charlm.config import UserError
 from data_pipeline import corpus
+from flags.config import UserError
 
 PACKERS = {'': bytes, '.gz': gzip.compress, '.bz2': bz2.compress, '.xz': lzma.compress,
            '.zst': zstandard.ZstdCompressor().compress, '.GZ': gzip.compress}

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charlm.config import DataConfig, UserError
 from data_pipeline import corpus, tokenizers
 from data_pipeline import prepare as prepare_module
 from data_pipeline.corpus import open_corpus
 from data_pipeline.prepare import prepare
+from flags.config import DataConfig, UserError
 
 KINDS = ['byte', 'char', 'sentencepiece']
 TEXT = ('Grüße aus 世界! 🎉 The fox, the dog and the cat.\r\n' * 40).encode()
@@ -166,7 +166,7 @@ def test_stopped_half_way_leaves_nothing(config, tmp_path, monkeypatch):
 
 def test_two_processes_at_once(config, tmp_path):
   chosen = config('sentencepiece')
-  code = ('import sys; from charlm.config import DataConfig; from data_pipeline.prepare import prepare; '
+  code = ('import sys; from flags.config import DataConfig; from data_pipeline.prepare import prepare; '
           'print(prepare(DataConfig(**eval(sys.argv[1])))[1])')
   processes = [subprocess.Popen([sys.executable, '-c', code, repr(vars(chosen))], stdout=subprocess.PIPE, text=True)
                for _ in range(3)]

@@ -4,9 +4,9 @@ import itertools
 import numpy as np
 import pytest
 
-from charlm.config import DataConfig, UserError
 from data_pipeline import streams
 from data_pipeline.prepare import TokenFile
+from flags.config import DataConfig, UserError
 
 N = 101
 TEXT = np.arange(N, dtype=np.uint8)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charlm.config import UserError
 from data_pipeline import tokenizers
 from data_pipeline.tokenizers import load_tokenizer, train_tokenizer
+from flags.config import UserError
 
 KINDS = ['byte', 'char', 'sentencepiece']
 HARD = {

@@ -1,0 +1,136 @@
+"""charlm-evaluate: says how likely a text is."""
+import dataclasses
+import json
+import os
+
+from charlm.workdir import layout
+from flags import parse
+from flags.config import EvaluateConfig, UserError, is_path, read_config
+
+
+def main(given):
+  """says how likely a text is under a trained model, as one JSON object.
+
+  charlm-evaluate --workdir=runs/mine                          the validation split
+  charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
+
+  Every token counts once; the result depends neither on the rows nor on the chunk length (but for --dynamic, and for
+  what luck does to --mc_dropout and --free_running).
+  """
+  config = EvaluateConfig(**given)
+  read_config(config.workdir)
+  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm.evaluation import scoring
+    from data_pipeline import prepare
+  opened = layout.open_model(config.workdir, config.weights)
+  opened.config.data.check_recurrence(config.recurrence)
+  data, split = choose_data(config, opened.config.data)
+  _, files = prepare.prepare(data, opened.tokenizer)
+  file = files.get('train' if split == 'all' else split)
+  if split == 'all' and file.num_tokens < 2:
+    raise UserError(f'--corpus={data.corpus}: expected at least 2 tokens to evaluate, found {file.num_tokens}')
+  if split == 'test' and file is None and data == opened.config.data and not data.test_fraction:
+    raise UserError(f'--split=test: --workdir={config.workdir} was trained with --test_fraction=0, so that no text was '
+                    'kept for it; expected another split, or --corpus')
+  if file is None or file.num_tokens < 2:
+    raise UserError(f'--split={split}: --corpus={data.corpus} has too little text there; expected one of '
+                    f'{", ".join(files)}')
+  if config.free_running >= file.num_tokens:
+    raise _too_short(config, f'{file.num_tokens:,} tokens')
+  layout.warn_of_unknown(data.corpus, [file])
+  scorer, how = make_scorer(config, opened, file)
+  sums = scoring.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
+                                  length=config.dynamic_length if config.dynamic else config.chunk_length,
+                                  bar=scoring.progress_bar)
+  if config.free_running:
+    how |= run_freely(config, opened.model, file)
+  print(json.dumps({**scoring.report(sums, file), 'corpus': data.corpus, 'split': split,
+                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
+
+
+def make_scorer(config, opened, file):
+  """-> what scores the batches of a TokenFile (a Learner, or its stand-in), and what to say beside the figures."""
+  from charlm.evaluation import dynamic, mc_dropout, scoring
+  from charlm.training import learner
+  if config.mc_dropout:
+    if not opened.config.model.drops:
+      raise UserError(f'--mc_dropout={config.mc_dropout}: --workdir={config.workdir} was trained without dropout; '
+                      'expected a model that was trained with --dropout, --recurrent_dropout or --zoneout')
+    scorer = mc_dropout.McDropout(opened.model, passes=config.mc_dropout, seed=config.seed,
+                                  recurrence=config.recurrence)
+    return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
+  if config.dynamic:
+    trained = training_file(opened, config.corpus)
+    length, of_trained = (min(config.dynamic_length, f.num_tokens - 1) for f in (file, trained))
+    scored = scoring.rows_of(file, config.batch_size or 1, length)
+    rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // of_trained))
+    scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
+                             recurrence=config.recurrence)
+    batches, steps = scoring.training_batches(trained, rows, of_trained, config.dynamic_statistics)
+    scorer.gather(scoring.progress_bar(batches, steps), rows)
+    return scorer, {'dynamic': {'learning_rate': scorer.learning_rate, 'decay': config.dynamic_decay,
+                                'length': length, 'rows': scored.batch_size,
+                                'statistics_tokens': steps * rows * of_trained}}
+  return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
+
+
+def run_freely(config, model, file):
+  """-> what --free_running adds to the figures. Raises UserError where the text is too short for it."""
+  from charlm.evaluation import free_running, scoring
+  sums = free_running.evaluate_file(model, file, config.free_running, seed=config.seed, batch_size=config.batch_size,
+                                    length=config.chunk_length, recurrence=config.recurrence,
+                                    bar=scoring.progress_bar)
+  if not sums['stretches']:
+    raise _too_short(config, 'no stretch of so many tokens without the start of a document')
+  return {'free_running_nats_per_token': [nats / sums['stretches'] for nats in sums['nats']],
+          'free_running_stretches': sums['stretches'], 'seed': config.seed}
+
+
+def _too_short(config, what):
+  return UserError(f'--free_running={config.free_running}: the text has {what}; expected fewer')
+
+
+def training_file(opened, corpus=''):
+  """The TokenFile of the text that a model was trained on; corpus: another name under which it may be found.
+
+  Raises UserError where it is not there, or not as it was.
+  """
+  from data_pipeline import prepare
+  data, problem = opened.config.data, None
+  for name in filter(None, (data.corpus, corpus)):
+    try:
+      _, files = prepare.prepare(dataclasses.replace(data, corpus=name), opened.tokenizer)
+    except UserError as error:
+      problem = problem or error
+      continue
+    if files['train'].content == opened.state['text']:
+      return files['train']
+    problem = problem or f'--corpus={name} has changed since'
+  raise UserError(f'--dynamic: expected the text that the model was trained on, but {problem}')
+
+
+def choose_data(config, trained):
+  """-> the DataConfig to evaluate on, which is the one trained on, or another corpus cut in the same way or not at all;
+  and the split of it."""
+  if not config.corpus or _same_place(config.corpus, trained.corpus):
+    data, split = trained, config.split or 'valid'
+  else:
+    other = {} if config.corpus.startswith('tfds:') else {'data_dir': '', 'text_feature': ''}
+    data = dataclasses.replace(trained, corpus=config.corpus, **other)
+    split = config.split or ('valid' if data.corpus.startswith('tfds:') else 'all')
+  if split == 'all' and data.corpus.startswith('tfds:'):
+    raise UserError(f'--split=all with --corpus={data.corpus}: expected train, valid or test')
+  if split == 'all':
+    data = dataclasses.replace(data, valid_fraction=0.0, test_fraction=0.0)
+  return data, split
+
+
+def _same_place(one, other):
+  return one == other or (is_path(one) and is_path(other)
+                          and len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1)
+
+
+run = parse.command(main, EvaluateConfig)
+
+if __name__ == '__main__':
+  run()

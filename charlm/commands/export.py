@@ -1,0 +1,43 @@
+"""charlm-export: writes a trained model as a SavedModel for TF Serving."""
+import dataclasses
+
+from flags import parse
+from flags.config import ExportConfig, UserError, read_config
+
+
+def main(given):
+  """writes a trained model as a SavedModel for TF Serving.
+
+  charlm-export --workdir=runs/mine --export_dir=served/mine
+
+  The model goes to a new folder EXPORT_DIR/VERSION and needs nothing of charlm to run.
+  """
+  chosen = ExportConfig(**given)
+  if not chosen.export_dir:
+    raise UserError('--export_dir: expected a folder for the served model, such as --export_dir=served/mine')
+  read_config(chosen.workdir)
+  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm.serving import export
+    from charlm.workdir import layout
+  opened = layout.open_model(chosen.workdir, chosen.weights)
+  path = export.export(opened.model, opened.tokenizer, chosen.export_dir, version=chosen.version,
+                       facts=facts(opened))
+  first = 'import tensorflow_text; ' if opened.tokenizer.trackable else ''
+  print(f'{path}\n'
+        f"  in Python:  {first}import tensorflow as tf; model = tf.saved_model.load('{path}')\n"
+        "              model.signatures['serving_default'](prompt=tf.constant(['Once upon']))['text']\n"
+        '  TF Serving: tensorflow_model_server --rest_api_port=8501 --model_name=charlm '
+        f'--model_base_path={path.parent.resolve()}')
+
+
+def facts(opened):
+  """What a client may want to know of a model: its configuration, step, and validation loss (None if not known)."""
+  state = opened.state
+  valid = state['best_nats'] if state['step'] == state['best_step'] else None
+  return {'step': state['step'], 'valid_nats_per_token': valid, 'config': dataclasses.asdict(opened.config)}
+
+
+run = parse.command(main, ExportConfig)
+
+if __name__ == '__main__':
+  run()

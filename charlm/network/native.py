@@ -1,0 +1,203 @@
+"""Native CPU kernels (kernels/), called from XLA programs; nothing outside jit-compiled functions can use them.
+
+They are built at install where there is a C++ compiler. XLA runs the many small loops of a recurrent step one by one;
+here the rows are split over threads, and gates and norms follow the product while it is in the cache. Exported models
+never use them.
+"""
+import contextlib
+import ctypes
+import functools
+import os
+import pathlib
+import sys
+import sysconfig
+
+import tensorflow as tf
+
+from flags.config import ModelConfig, UserError
+
+VERSION = 2  # of the calls' arguments, here and in kernels.cc
+REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
+WIDEST_PANEL = 48  # columns that a product takes at once, with the widest vectors
+STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
+
+
+@functools.cache
+def register():
+  """Tells XLA of the kernels. -> the instruction sets that this machine can run, best first; why there are none."""
+  library = pathlib.Path(__file__).with_name('_kernels' + sysconfig.get_config_var('EXT_SUFFIX'))
+  if not library.exists():
+    return [], 'they are not built; install again with a C++ compiler on the path'
+  try:
+    from tensorflow.compiler.tf2xla.python import xla  # noqa: F401, for _call
+    tensorflow = ctypes.CDLL(str(pathlib.Path(tf.sysconfig.get_lib()) / 'libtensorflow_cc.so.2'))
+    registry, add = tensorflow[f'{REGISTRY}6GlobalEv'], tensorflow[f'{REGISTRY}8RegisterERK{STRING}PvS8_']
+    call = getattr(ctypes.CDLL(str(library)), f'charlm_register_{VERSION}')
+  except (ImportError, OSError, AttributeError) as error:  # another TensorFlow, or kernels of another version
+    return [], str(error)
+  call.restype = ctypes.c_char_p
+  return call(registry, add).decode().split(), ''
+
+
+def chosen(recurrence, config=None):
+  """Whether to use the kernels: --recurrence=native asks for them, auto takes them where they are, and says if not.
+
+  config: a ModelConfig; they have the GRU with separate layer norms, in float32.
+  """
+  has = dict(cell='gru', layer_norm=True, norm='separate', compute_dtype='float32')
+  config = config or ModelConfig()
+  meant = ''  # a reason that needs no notice
+  if tf.config.list_physical_devices('GPU'):
+    meant = 'they are for CPUs, and there is a GPU'
+  for name, value in has.items():
+    if getattr(config, name) != value:
+      meant = f'they compute with --{name}={value}, not --{name}={getattr(config, name)}'
+  problem = meant or register()[1]
+  if problem and recurrence == 'native':
+    raise UserError(f'--recurrence=native: expected native kernels, but {problem}')
+  if problem and recurrence == 'auto' and not meant:
+    _notice(problem)
+  return recurrence != 'xla' and not problem
+
+
+@functools.cache
+def _notice(problem):
+  print(f'notice: going on without the native kernels, which are faster: {problem}', file=sys.stderr)
+
+
+def told_threads():
+  """Threads that the user allows TensorFlow for one operation, or 0."""
+  return int(os.environ.get('TF_NUM_INTRAOP_THREADS') or 0)
+
+
+def threads():
+  """Threads for a kernel: as many as the user allows, or one for each core that the process may use all of."""
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  return told_threads() or min(cores, quota() or cores)
+
+
+@functools.cache
+def quota(folder='/sys/fs/cgroup'):
+  """Whole cores, at least one, of the time that the container may use; None where there is no such limit.
+
+  Linux, "Control Group v2", cpu.max: microseconds of time in each so many microseconds, or max.
+  """
+  try:
+    used, period = pathlib.Path(folder, 'cpu.max').read_text().split()
+    return max(1, int(used) // int(period))
+  except (OSError, ValueError):  # another system, another version, or no limit
+    return None
+
+
+def leave_threads(recurrence, config):
+  """Has XLA hand its own operations to one thread, where the kernels do most of the work and have their own threads.
+
+  What XLA has left to do is short: handing it to several threads and waiting for them took 12% of a step at H 192 on
+  two cores. To be called before TensorFlow begins to compute; later it changes nothing. Arguments as in `chosen`.
+  """
+  if not told_threads() and chosen(recurrence, config):
+    with contextlib.suppress(RuntimeError):  # it has begun
+      tf.config.threading.set_intra_op_parallelism_threads(1)
+
+
+def _call(name, operands, shapes, *numbers):
+  from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
+  results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
+  numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
+  return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _pack(b):
+  """b [m, k] as the products of few rows read it; none of the instruction sets takes more room."""
+  m, k = b.shape
+  return _call('pack', [b], [(m * -(-k // WIDEST_PANEL) * WIDEST_PANEL,)], m, k)[0]
+
+
+def fixed_product(b):
+  """-> a [n, m] -> a b [n, k], for products of few rows with the same b [m, k], which is laid out here, once."""
+  packed, (m, k) = _pack(b), b.shape
+  return lambda a: _call('packed_product', [a, packed], [(a.shape[0], k)], a.shape[0], m, k)[0]
+
+
+def fixed_map(W, gain, bias, groups):
+  """-> `linear_map` of x [n, m], for few rows."""
+  packed, (m, k) = _pack(W), W.shape
+  return lambda x: _call('packed_map', [x, packed, gain, bias], [(x.shape[0], k)], x.shape[0], m, len(groups),
+                         *groups)[0]
+
+
+def fixed_gru(U, gain, bias, factors):
+  """-> (x, state [B, H]) -> state after one token. x [B, 3H] or recurrence.Rows of tokens [B]; factors of the masks."""
+  packed = _pack(U)
+
+  def step(x, state):
+    x, tokens = x if isinstance(x, tuple) else (x, None)
+    more = [] if tokens is None else [tokens]
+    return _call('gru_step', [x, state, packed, gain, bias, *more], [state.shape], 1, *state.shape,
+                 tokens is not None, *factors, False, False)[0]
+
+  return step
+
+
+@tf.custom_gradient
+def matmul(a, b):
+  """a [n, m], b [m, k] -> a b [n, k], float32. All shapes in this file are static."""
+  (n, m), k = a.shape, b.shape[1]
+  return _call('product', [a, b], [(n, k)], n, m, k, False)[0], lambda dc: _product_gradient(a, b, dc)
+
+
+def _product_gradient(a, b, dc):
+  (n, m), k = a.shape, b.shape[1]
+  return (_call('product', [dc, b], [(n, m)], n, k, m, True)[0],
+          _call('transposed_product', [a, dc], [(m, k)], m, n, k)[0])
+
+
+def linear_map(x, W, gain, bias, groups, *, differentiable):
+  """`model.Map`: x [n, m], W [m, sum(groups)] `centre`d -> LN(x W; gain) + bias [n, sum(groups)], float32."""
+  (n, m), columns, numbers = x.shape, W.shape[1], (len(groups), *groups)
+
+  @tf.custom_gradient
+  def call(x, W, gain, bias):
+    shapes = [(n, columns), (n, columns), (n, len(groups))] if differentiable else [(n, columns)]
+    y, *residue = _call('map', [x, W, gain, bias], shapes, differentiable, n, m, *numbers)
+
+    def gradient(dy):
+      assert differentiable, 'the gradient of a map that keeps nothing for it'
+      dproduct, dgain, dbias = _call('map_gradient', [dy, *residue, gain], [(n, columns), gain.shape, bias.shape], n,
+                                     *numbers)
+      return (*_product_gradient(x, W, dproduct), dgain, dbias)
+
+    return y, gradient
+
+  return call(x, W, gain, bias)
+
+
+def gru(x, start, U, gain, bias, masks, *, differentiable):
+  """`recurrence.recurrent_layer` for cells.GRU, float32: -> states after each token [T, B, H].
+
+  x [T, B, 3H] or recurrence.Rows of a table, start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in
+  cells.py. The gradient can be taken once, and only where `differentiable`: what it needs is not kept otherwise.
+  """
+  x, tokens = x if isinstance(x, tuple) else (x, None)
+  steps, batch = x.shape[:2] if tokens is None else tokens.shape
+  units, rows_of_table = U.shape[0], 0 if tokens is None else x.shape[0]
+  more = [t for t in (tokens, *(mask.kept for mask in masks)) if t is not None]
+  numbers = (steps, batch, units, tokens is not None, *(mask.scale for mask in masks),
+             *(mask.kept is not None for mask in masks))
+
+  @tf.custom_gradient
+  def layer(x, start, U, gain, bias):
+    shapes = [(steps, batch, units)]
+    if differentiable:
+      shapes += [(steps, batch, 6 * units), (steps, batch, 2)]
+    states, *residue = _call('gru_forward', [x, start, U, gain, bias, *more], shapes, differentiable, *numbers)
+
+    def gradient(dstates):
+      assert differentiable, 'the gradient of a layer that keeps nothing for it'
+      return _call('gru_backward', [dstates, start, states, *residue, U, gain, bias, *more],
+                   [x.shape, start.shape, U.shape, gain.shape, bias.shape], rows_of_table, *numbers)
+
+    return states, gradient
+
+  return layer(x, start, U, gain, bias)

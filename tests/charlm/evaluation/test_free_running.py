@@ -1,0 +1,65 @@
+"""Free-running evaluation against a plain loop in NumPy, and its independence of rows and chunks."""
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import references
+import slow_model
+from charlm.evaluation import free_running
+from charlm.generation import decoding
+
+V = 5
+TEXT = (np.random.default_rng(0).integers(0, 2, 62).cumsum() % V).astype(np.uint8)
+STARTS = np.array([0, 7, 8, 30, 41])
+
+
+@pytest.fixture
+def make_file(tmp_path):
+  def make(starts=()):
+    TEXT.tofile(tmp_path / 'tokens')
+    np.asarray(starts, np.int64).tofile(tmp_path / 'starts')
+    return SimpleNamespace(path=tmp_path / 'tokens', dtype='uint8', num_tokens=len(TEXT),
+                           starts_path=tmp_path / 'starts', num_starts=len(starts))
+
+  return make
+
+
+def plain_loop(one, steps, seed, starts):
+  """-> sums of the losses [K], stretches, one at a time."""
+  given, sums, count = slow_model.weights(one), np.zeros(steps), 0
+  state = slow_model.initial(one, given)
+  for t in range(len(TEXT) - 1):
+    if t in starts:
+      state = slow_model.initial(one, given)
+    logits, state = slow_model.read(one, given, TEXT[t], state)
+    if t % steps or t + steps > len(TEXT) - 1 or {*range(t + 1, t + steps)} & {*starts}:
+      continue
+    key = tf.constant([seed + t // steps * 2**32], tf.int64)
+    numbers, own = decoding.random_numbers(key, 0, steps - 1).numpy()[:, 0, 0], state
+    for j in range(steps):
+      if j:
+        logits, own = slow_model.read(one, given, slow_model.sample(logits, numbers[j - 1]), own)
+      sums[j] += references.nats(logits[None, None], TEXT[None, t + j + 1, None])[0, 0]
+    count += 1
+  return sums, count
+
+
+@pytest.mark.parametrize('options,starts,stretches', [
+  ({}, (), 15), ({'cell': 'lstm', 'layers': 1, 'zoneout': 0.25}, STARTS, 12)], ids=str)
+def test_agrees_with_a_plain_loop(make_file, options, starts, stretches):
+  one = slow_model.random_model(V, **options)
+  want, count = plain_loop(one, 4, 3, starts)
+  got = free_running.evaluate_file(one, make_file(starts), 4, seed=3, batch_size=1, length=10)
+  assert got['stretches'] == count == stretches
+  np.testing.assert_allclose(got['nats'], want, rtol=1e-4)
+  rows = free_running.evaluate_file(one, make_file(starts), 4, seed=3, batch_size=3, length=5)
+  assert rows['stretches'] == count
+  np.testing.assert_allclose(rows['nats'], want, rtol=1e-3)
+  other = free_running.evaluate_file(one, make_file(starts), 4, seed=4, batch_size=1, length=10)
+  assert other['nats'][0] == pytest.approx(want[0], rel=1e-4) and abs(other['nats'][3] / want[3] - 1) > 1e-3
+
+
+def test_text_that_is_too_short_has_no_stretch(make_file):
+  assert free_running.evaluate_file(slow_model.random_model(V, layers=1), make_file(), 62, length=10)['stretches'] == 0

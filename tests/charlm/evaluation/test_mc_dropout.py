@@ -1,0 +1,66 @@
+"""Monte Carlo dropout against a plain loop: each pass draws its masks and carries its state."""
+import numpy as np
+import pytest
+import tensorflow as tf
+from charlm.evaluation.mc_dropout import McDropout
+
+import references
+import slow_model
+from data_pipeline import streams
+from flags.config import ModelConfig
+
+V = 7
+TEXT = (np.random.default_rng(0).integers(0, 2, 90).cumsum() % V).astype(np.uint8)
+RATES = dict(dropout=0.5, recurrent_dropout=0.3, zoneout=0.2)
+
+
+def make(**options):
+  return slow_model.random_model(V, units=6, **options)
+
+
+def stream(rows, length, starts=None):
+  return streams.evaluation_stream(TEXT, streams.evaluation_rows(len(TEXT), rows, length), length=length,
+                                   starts=starts)
+
+
+@pytest.mark.parametrize('rows,length,passes,options', [
+  (1, 20, 1, RATES), (1, 7, 3, dict(RATES, cell='lstm', zoneout_output=0.2, weight_drop=0.4)),
+  (3, 16, 5, dict(RATES, dropout_per='sequence', embedding_dropout=0.3))], ids=str)
+def test_agrees_with_a_plain_loop(rows, length, passes, options):
+  one, total, states = make(**options), 0.0, {}
+  for i, batch in enumerate(stream(rows, length)):
+    probabilities = []
+    for p in range(passes):
+      state = one.reset(states.get(p, one.initial_state(rows)), batch.reset)
+      logits, _, states[p] = one(batch.tokens[:, :-1], state, training=True, seed=tf.constant([4, i * passes + p]))
+      probabilities.append(np.exp(-references.nats(logits.numpy().astype(np.float64), batch.tokens.numpy()[:, 1:])))
+    total -= (np.log(np.mean(probabilities, 0)) * batch.weight.numpy()).sum()
+  got = McDropout(one, passes=passes, seed=4).evaluate(stream(rows, length), rows)
+  assert got['tokens'] == len(TEXT) - 1
+  assert got['nats'] == pytest.approx(total, rel=1e-4)
+
+
+def test_documents_start_without_noise():
+  starts = np.array([0, 10, 11, 50])
+  noisy, calm = (make(initial_state=kind, **RATES) for kind in ('noise', 'zeros'))
+  for to, value in zip(noisy.trainable_variables, calm.trainable_variables, strict=True):
+    to.assign(value)
+  for one in noisy, calm:
+    for layer in one.recurrent_layers:
+      layer.initial.assign(tf.zeros_like(layer.initial))
+  got = [McDropout(one, passes=2, seed=4).evaluate(stream(1, 30, starts), 1)['nats'] for one in (noisy, calm)]
+  assert got[0] == got[1] and noisy.config.initial_state == 'noise'
+
+
+def test_seeds_differ_and_passes_help():
+  """The mean of probabilities is at least as likely as the mean of log probabilities: more passes, less loss."""
+  one = make(**RATES)
+  single = [McDropout(one, passes=1, seed=s).evaluate(stream(1, 30), 1)['nats'] for s in range(4)]
+  assert len(set(single)) == 4
+  assert McDropout(one, passes=1, seed=0).evaluate(stream(1, 30), 1)['nats'] == single[0]
+  assert McDropout(one, passes=30, seed=0).evaluate(stream(1, 30), 1)['nats'] < np.mean(single)
+
+
+@pytest.mark.parametrize('name', ['dropout', 'recurrent_dropout', 'zoneout', 'embedding_dropout', 'weight_drop'])
+def test_a_model_knows_whether_it_drops(name):
+  assert ModelConfig(**{name: 0.1}).drops and not ModelConfig().drops

@@ -1,0 +1,115 @@
+"""Flags follow the dataclasses; mistakes get one line and exit status 2."""
+import dataclasses
+import sys
+
+import pytest
+import tensorflow as tf
+
+from flags import config, parse
+
+GROUPS = (config.RunConfig, config.DataConfig, config.ModelConfig, config.TrainConfig)
+
+
+def parsed(*arguments):
+  return parse.parse(['charlm-train', *arguments], GROUPS)
+
+
+def test_only_what_was_given():
+  assert parsed('--workdir=w', '--units', '7', '--learning_rate=1') == {'workdir': 'w', 'units': 7, 'learning_rate': 1.0}
+  assert parsed() == {}
+
+
+@pytest.mark.parametrize('arguments,words', [
+    (['--unit=7'], ['--unit', 'Did you mean --units?']),
+    (['--zzz'], ['--zzz', '--help']),
+    (['--units=many'], ['--units=many', 'an integer']),
+    (['--dropout=much'], ['--dropout=much', 'a number']),
+    (['--units'], ['units']),
+    (['units=7'], ['units=7', 'flags only']),
+    (['--preset=zzz'], ['--preset=zzz', 'expected one of', 'demo']),
+    (['--flagfile=/no/such/file'], ['/no/such/file']),
+    (['--flagfile'], ['--flagfile', 'expected a file']),
+    ([f'--flagfile={sys.executable}'], ['--flagfile', 'text file']),
+])
+def test_mistakes_are_named(arguments, words):
+  with pytest.raises(config.UserError) as error:
+    parsed(*arguments)
+  assert all(word in str(error.value) for word in words), str(error.value)
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', parse.preset_names())
+def test_presets_are_whole_configurations(name):
+  given = parsed(f'--preset={name}')
+  assert given.pop('preset') == name
+  for group in GROUPS[1:]:
+    fields = [f.name for f in dataclasses.fields(group)]
+    group(**{k: v for k, v in given.items() if k in fields})
+
+
+def test_flags_beside_a_preset_win():
+  assert parsed('--units=3', '--preset=demo')['units'] == 3
+
+
+def test_a_curriculum_beside_a_preset_replaces_its_chunk_length():
+  assert 'chunk_length' in parsed('--preset=shakespeare')
+  assert 'chunk_length' not in parsed('--preset=shakespeare', '--chunk_curriculum=32,64')
+  assert parsed('--preset=shakespeare', '--chunk_curriculum=32,64', '--chunk_length=5')['chunk_length'] == 5
+
+
+def test_a_preset_in_any_spelling(tmp_path):
+  (tmp_path / 'mine.flags').write_text('--preset=demo\n')
+  wanted = parsed('--preset=demo')
+  assert wanted['max_minutes'] == 2
+  assert parsed('--preset', 'demo') == parsed('-preset=demo') == parsed(f'--flagfile={tmp_path}/mine.flags') == wanted
+
+
+def test_flagfile(tmp_path):
+  (tmp_path / 'mine.flags').write_text('# a comment\n--units=5\n--layers=3\n')
+  assert parsed(f'--flagfile={tmp_path}/mine.flags', '--layers=1') == {'units': 5, 'layers': 1}
+
+
+def test_help_names_every_flag(capsys):
+  def main(given):
+    """does nothing."""
+
+  parse.command(main, *GROUPS)(['charlm-train', '--help'])
+  text = capsys.readouterr().out
+  assert f'(one of {", ".join(parse.preset_names())})' in ' '.join(text.split())
+  for group in GROUPS:
+    for f in dataclasses.fields(group):
+      assert f'--{f.name}' in text
+
+
+@pytest.mark.parametrize('error,status', [(config.UserError('--a=b: expected c'), 2), (config.RunError('no room'), 1),
+                                          (KeyboardInterrupt(), 130)])
+def test_exit_status(error, status, capsys):
+  def main(given):
+    raise error
+
+  with pytest.raises(SystemExit) as exit_:
+    parse.command(main, *GROUPS)(['charlm-train'])
+  assert exit_.value.code == status
+  if str(error):
+    assert capsys.readouterr().err == f'charlm-train: {error}\n'
+
+
+@pytest.mark.parametrize('error,words', [
+  (tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating\nmore'), 'needs more memory than there is (Reso'),
+  (MemoryError(), 'needs more memory'), (tf.errors.InternalError(None, None, 'a b\nc'), 'failed (InternalError: a b)')])
+def test_what_tensorflow_fails_of_is_one_line(error, words, capsys):
+  def main(given):
+    raise error
+
+  with pytest.raises(SystemExit) as exit_:
+    parse.command(main, *GROUPS)(['charlm-train'])
+  line, = capsys.readouterr().err.splitlines()
+  assert exit_.value.code == 1 and words in line
+
+
+def test_a_fault_of_charlm_is_not_hidden():
+  def main(given):
+    raise KeyError('a ROOM')
+
+  with pytest.raises(KeyError):
+    parse.command(main, *GROUPS)(['charlm-train'])
