@@ -2,7 +2,9 @@
 
 load("@rules_python//python:defs.bzl", "py_test")
 
-def pytest_test(name, srcs, data = [], deps = []):
+def pytest_test(name, folder = None, srcs = [], data = []):
+    """A test of some files, or of all below a folder."""
+    srcs = srcs + (native.glob([folder + "/**/test_*.py"]) if folder else [])
     py_test(
         name = name,
         srcs = srcs + ["bazel/pytest_main.py"],
@@ -10,5 +12,9 @@ def pytest_test(name, srcs, data = [], deps = []):
         data = data + ["pyproject.toml"],
         legacy_create_init = 0,  # tests/charlm is no package
         main = "bazel/pytest_main.py",
-        deps = deps + [":conftest"],
+        deps = [
+            ":benchmarks",
+            ":commands",
+            ":tests",
+        ],
     )

@@ -26,7 +26,8 @@ import tempfile
 
 from benchmarks.training import BASELINE, cold_start, free_running, jobs, other_flags, spread, sweep, train
 from charlm.workdir import checkpoint
-from flags.config import RunError, parse_lengths
+from flags.data import parse_lengths
+from flags.errors import RunError
 
 # name: flags, or flags and the variant that they are added to. The rates of other optimizers are those that are usual
 # for them beside Adam's.

@@ -13,7 +13,9 @@ from charlm.generation import decoding
 from charlm.network import model, native
 from charlm.training import learner
 from data_pipeline import corpus, prepare, streams
-from flags import config
+from flags.data import DataConfig
+from flags.network import ModelConfig
+from flags.training import TrainConfig
 
 TEXT_TOKENS = 1_003_854  # nine tenths of Tiny Shakespeare
 FOLDER = tempfile.TemporaryDirectory()
@@ -24,16 +26,16 @@ def token_file(num_tokens, vocab_size):
   """Random tokens, as bytes: the work does not depend on them."""
   path = next(NAMES)
   np.random.default_rng(0).integers(0, vocab_size, num_tokens, np.uint8).tofile(path)
-  data = config.DataConfig(corpus=path, valid_fraction=0.0, cache_dir=next(NAMES))
+  data = DataConfig(corpus=path, valid_fraction=0.0, cache_dir=next(NAMES))
   return prepare.prepare(data, progress=False)[1]['train']
 
 
 def make_model(vocab_size, options):
-  return model.LanguageModel(config.ModelConfig(**options), vocab_size)
+  return model.LanguageModel(ModelConfig(**options), vocab_size)
 
 
 def make_learner(vocab_size, batch_size, chunk_length, options):
-  return learner.Learner(make_model(vocab_size, options), config.TrainConfig(), batch_size=batch_size,
+  return learner.Learner(make_model(vocab_size, options), TrainConfig(), batch_size=batch_size,
                          strategy=learner.make_strategy('default'), longest=chunk_length)
 
 
@@ -102,7 +104,7 @@ def tokenize(*, tokenizer, spec):
     file.writelines(corpus.open_corpus(spec, valid_fraction=0.0)['train'].blocks())
 
   def run():
-    prepare.prepare(config.DataConfig(corpus=str(path), tokenizer=tokenizer, cache_dir=next(NAMES)), progress=False)
+    prepare.prepare(DataConfig(corpus=str(path), tokenizer=tokenizer, cache_dir=next(NAMES)), progress=False)
 
   return run, path.stat().st_size
 
@@ -114,6 +116,6 @@ def product(size):
 
 
 if __name__ == '__main__':
-  native.leave_threads('auto', config.ModelConfig())
+  native.leave_threads('auto', ModelConfig())
   alternation.serve({'train': train, 'first_step': first_step, 'pipeline': pipeline, 'evaluate': evaluate,
                      'sample': sample, 'tokenize': tokenize, 'product': product})

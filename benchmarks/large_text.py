@@ -18,7 +18,7 @@ from data_pipeline import corpus
 
 PREPARE = '''
 import sys
-from flags.config import DataConfig
+from flags.data import DataConfig
 from data_pipeline import prepare
 prepare.prepare(DataConfig(corpus=sys.argv[1], tokenizer=sys.argv[2], cache_dir=sys.argv[3]))
 '''

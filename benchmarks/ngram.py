@@ -15,7 +15,7 @@ import numpy as np
 
 from charlm.workdir import checkpoint
 from data_pipeline import prepare
-from flags.config import DataConfig
+from flags.data import DataConfig
 
 
 class KneserNey:

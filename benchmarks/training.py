@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 from charlm.workdir import metrics
-from flags.config import RunError
+from flags.errors import RunError
 
 # A small model that one core trains at 40,000 tokens/s.
 BASELINE = dict(tokenizer='char', batch_size=16, chunk_length=64, embedding_size=64, input_units=128, units=128,

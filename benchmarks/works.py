@@ -12,7 +12,7 @@ import time
 from benchmarks import report
 from benchmarks.alternation import ROOT, Work, alternate, side
 from benchmarks.report import Goal, Pair, Row
-from flags.config import ModelConfig
+from flags.network import ModelConfig
 
 VOCAB = {'vocab_size': 96, 'embedding_size': 128}
 VALID_TOKENS = 111_540  # as the last tenth of Tiny Shakespeare has

@@ -37,7 +37,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from flags.config import UserError
+from flags.errors import UserError
 
 BLOCK = 4 << 20  # bytes of text in hand at a time
 SNIFF = 1024  # bytes at the start of a file of a folder that tell text from other files

@@ -24,7 +24,7 @@ import tempfile
 import numpy as np
 
 from data_pipeline import corpus, tokenizers
-from flags.config import UserError
+from flags.errors import UserError
 
 FORMAT = 2  # part of every key: raise it when the files change
 LARGE = 50_000_000  # bytes of text from which on progress is shown

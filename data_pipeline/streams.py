@@ -21,7 +21,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from flags.config import DataConfig, UserError
+from flags.data import DataConfig
+from flags.errors import UserError
 
 # Tokens of warm-up. State forgets: measured on Tiny Shakespeare, rows of 1,000 tokens that are warmed by 64 give the
 # loss of one unbroken row to 2e-5 nats. What is left weighs more in short rows, which get up to 256.

@@ -25,7 +25,7 @@ import tempfile
 
 import numpy as np
 
-from flags.config import UserError
+from flags.errors import UserError
 
 REPLACEMENT = '\ufffd'  # stands for what cannot be read or is not known
 SPACE_MARK = '\u2581'  # SentencePiece writes a space as this character, so the character itself goes in as bytes

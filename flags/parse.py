@@ -16,7 +16,8 @@ import textwrap
 
 from absl import flags
 
-from flags import config
+from flags.errors import RunError, UserError
+from flags.schema import KINDS, expected
 
 PRESETS = pathlib.Path(__file__).parent / 'presets'
 INSTEAD = {'chunk_curriculum': 'chunk_length'}  # a flag beside a preset, and what of the preset it replaces
@@ -40,9 +41,9 @@ def command(main, *groups):
       else:
         main(given)
         sys.stdout.flush()
-    except config.UserError as error:
+    except UserError as error:
       sys.exit(_complain(name, error, 2))
-    except config.RunError as error:
+    except RunError as error:
       sys.exit(_complain(name, error, 1))
     except KeyboardInterrupt:
       sys.exit(130)
@@ -114,18 +115,18 @@ def parse(argv, groups):
   except flags.UnrecognizedFlagError as error:
     near = difflib.get_close_matches(error.flagname, fields, 1)
     guess = f'Did you mean --{near[0]}?' if near else '--help lists them'
-    raise config.UserError(f'--{error.flagname}: no such flag. {guess}') from error
+    raise UserError(f'--{error.flagname}: no such flag. {guess}') from error
   except flags.IllegalFlagValueError as error:
     flag, _, value = str(error).removeprefix('flag --').partition(':')[0].partition('=')
     if flag not in fields:
-      raise config.UserError(f'{flag.partition(" ")[0]}: expected a file, such as --flagfile=my.flags') from error
-    raise config.UserError(f'--{flag}={value}: expected {config.KINDS[fields[flag].type]}') from error
+      raise UserError(f'{flag.partition(" ")[0]}: expected a file, such as --flagfile=my.flags') from error
+    raise UserError(f'--{flag}={value}: expected {KINDS[fields[flag].type]}') from error
   except UnicodeDecodeError as error:
-    raise config.UserError('--flagfile: expected a text file with a flag in each line, not a binary one') from error
+    raise UserError('--flagfile: expected a text file with a flag in each line, not a binary one') from error
   except flags.Error as error:
-    raise config.UserError(' '.join(str(error).split())) from error
+    raise UserError(' '.join(str(error).split())) from error
   if rest:
-    raise config.UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
+    raise UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
   return {name: values[name].value for name in fields if values[name].present and name not in unset}
 
 
@@ -135,7 +136,7 @@ def preset_names():
 
 def _preset_path(name):
   if name not in preset_names():
-    raise config.UserError(f'--preset={name}: expected one of {", ".join(preset_names())}')
+    raise UserError(f'--preset={name}: expected one of {", ".join(preset_names())}')
   return PRESETS / f'{name}.flags'
 
 
@@ -146,7 +147,7 @@ def usage(name, doc, groups):
   for group in groups:
     paragraphs.append(f'{group.__doc__.splitlines()[0]}')
     for f in dataclasses.fields(group):
-      wanted = f'one of {", ".join(preset_names())}' if f.name == 'preset' else config.expected(f.metadata)
+      wanted = f'one of {", ".join(preset_names())}' if f.name == 'preset' else expected(f.metadata)
       default = f'={f.default}' if f.default != '' else ''
       paragraphs.append(textwrap.fill(f'{f.metadata["help"]}{f" ({wanted})" if wanted else ""}', 100,
                                       initial_indent=' ' * 6, subsequent_indent=' ' * 6))

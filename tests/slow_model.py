@@ -4,7 +4,7 @@ import tensorflow as tf
 
 import references
 from charlm.network.model import LanguageModel
-from flags.config import ModelConfig
+from flags.network import ModelConfig
 
 
 def random_model(vocab_size, **options):

@@ -3,19 +3,20 @@ import ast
 import pathlib
 
 ROOT = pathlib.Path(__file__).parents[1]
-INSTALLED_ROOMS = ['charlm', 'data_pipeline', 'flags']
-ROOMS = [*INSTALLED_ROOMS, 'tests', 'benchmarks']
-FILES = sorted(str(path.relative_to(ROOT)) for room in ROOMS for path in (ROOT / room).rglob('*.py'))
+PACKAGES = ['charlm', 'data_pipeline', 'flags']  # that are installed
+FILES = sorted(str(path.relative_to(ROOT)) for folder in [*PACKAGES, 'tests', 'benchmarks']
+               for path in (ROOT / folder).rglob('*.py'))
 
 
 def module_name(file):
-  """'charlm/cells.py' -> 'charlm.cells', 'charlm/__init__.py' -> 'charlm'."""
+  """'charlm/network/cells.py' -> 'charlm.network.cells', 'charlm/__init__.py' -> 'charlm'."""
   return file.removesuffix('.py').removesuffix('/__init__').replace('/', '.')
 
 
 def room(module):
-  """'charlm.cells' -> 'charlm'."""
-  return module.partition('.')[0]
+  """'charlm.network.cells' -> 'network', 'data_pipeline.streams' -> 'data_pipeline', 'charlm' -> 'charlm'."""
+  first, *others = module.split('.')
+  return others[0] if first == 'charlm' and others else first
 
 
 def imported_names(source, package):
@@ -34,7 +35,7 @@ def imported_names(source, package):
 def module_of(name, modules):
   """The module among `modules` that an import of the dotted `name` reaches, or None.
 
-  'charlm.config.UserError' -> 'charlm.config'; a test may call its neighbour by its bare name.
+  'flags.errors.UserError' -> 'flags.errors'; a test may call a neighbour by its bare name.
   """
   parts = name.split('.')
   candidates = ['.'.join(parts[:n]) for n in range(len(parts), 0, -1)]
@@ -45,12 +46,4 @@ MODULES = {module_name(file): file for file in FILES}
 IMPORTS = {module: imported_names((ROOT / file).read_text(encoding='utf-8'),
                                   module if file.endswith('__init__.py') else module.rpartition('.')[0])
            for module, file in MODULES.items()}
-
-
-def edges(module):
-  """The modules of ours that `module` imports; with charlm.cells Python also imports charlm."""
-  reached = {module_of(name, MODULES) for name in IMPORTS[module]} - {None}
-  return (reached | {name.rpartition('.')[0] for name in reached} & set(MODULES)) - {module}
-
-
-EDGES = {module: edges(module) for module in MODULES}
+EDGES = {module: {module_of(name, MODULES) for name in IMPORTS[module]} - {None, module} for module in MODULES}

@@ -8,7 +8,7 @@ import pytest
 import setuptools
 
 import charlm
-from source_tree import IMPORTS, INSTALLED_ROOMS, ROOMS, ROOT, room
+from source_tree import IMPORTS, PACKAGES, ROOT
 
 IMPORTED_AS = {'absl-py': 'absl'}
 LOADED_BY_TENSORFLOW = {'tensorboard'}  # for tf.summary
@@ -44,10 +44,8 @@ def test_commands_exist(arguments):
 
 
 def test_packages_and_presets_are_installed(arguments):
-  assert arguments['packages'] == INSTALLED_ROOMS
-  for package in arguments['packages']:
-    assert (ROOT / package / '__init__.py').is_file()
-    assert not list((ROOT / package).glob('*/**/*.py')), f'{package} has a package inside'
+  folders = {path.parent for package in PACKAGES for path in (ROOT / package).rglob('*.py')}
+  assert {ROOT / package.replace('.', '/') for package in arguments['packages']} == folders
   patterns = arguments['package_data']['flags']
   installed = {path.name for pattern in patterns for path in (ROOT / 'flags').glob(pattern)}
   assert 'demo.flags' in installed
@@ -55,8 +53,8 @@ def test_packages_and_presets_are_installed(arguments):
 
 
 def test_imports_are_declared(arguments):
-  names = {room(name) for module in IMPORTS for name in IMPORTS[module] if room(module) in INSTALLED_ROOMS}
-  imported = names - set(sys.stdlib_module_names) - set(ROOMS)
+  names = {name.split('.')[0] for module in IMPORTS for name in IMPORTS[module] if module.split('.')[0] in PACKAGES}
+  imported = names - set(sys.stdlib_module_names) - set(PACKAGES)
   base, extras = arguments['install_requires'], arguments['extras_require']
   assert imported <= import_names([*base, *extras['text'], *extras['tfds']])
   assert import_names(base) - LOADED_BY_TENSORFLOW <= imported, 'declared but not imported'

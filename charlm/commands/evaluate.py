@@ -5,7 +5,10 @@ import os
 
 from charlm.workdir import layout
 from flags import parse
-from flags.config import EvaluateConfig, UserError, is_path, read_config
+from flags.config import read_config
+from flags.data import is_path
+from flags.errors import UserError
+from flags.evaluation import EvaluateConfig
 
 
 def main(given):

@@ -2,7 +2,9 @@
 import dataclasses
 
 from flags import parse
-from flags.config import ExportConfig, UserError, read_config
+from flags.config import read_config
+from flags.errors import UserError
+from flags.serving import ExportConfig
 
 
 def main(given):

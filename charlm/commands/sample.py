@@ -8,7 +8,10 @@ import threading
 import time
 
 from flags import parse
-from flags.config import SampleConfig, UserError, read_config, unescaped
+from flags.config import read_config
+from flags.errors import UserError
+from flags.generation import SampleConfig
+from flags.schema import unescaped
 
 SHOW_EVERY = 64  # tokens; the text does not depend on it
 NAMED = 20  # unknown characters that a warning lists

@@ -4,9 +4,14 @@ import pathlib
 import sys
 import time
 
+from charlm.training import resume
 from charlm.workdir import checkpoint, layout
 from flags import parse
-from flags.config import DataConfig, ModelConfig, RunConfig, TrainConfig, UserError, is_path
+from flags.data import DataConfig, is_path
+from flags.errors import UserError
+from flags.network import ModelConfig
+from flags.run import RunConfig
+from flags.training import TrainConfig
 
 SAMPLE_TOKENS = 400  # of the samples that are written while training
 
@@ -22,7 +27,7 @@ def main(given):
   started = time.perf_counter()
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
   folder = run_config.workdir
-  config = layout.choose_config(folder, given)
+  config = resume.choose_config(folder, given)
   text = config.data.corpus
   if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from charlm.network import losses, native
-from flags.config import RunError
+from flags.errors import RunError
 
 EPSILON = 0.1  # epsilon over mean(M), so that it suits any scale of the loss
 # Of eta, times the root of the number of weights, so that steps are about as long in models of any size; by what is

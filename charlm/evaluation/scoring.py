@@ -5,7 +5,7 @@ import sys
 import tqdm
 
 from data_pipeline import streams
-from flags.config import EvaluateConfig
+from flags.evaluation import EvaluateConfig
 
 EVALUATION_LENGTH = EvaluateConfig.chunk_length
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from charlm.network import native
-from flags.config import RunError
+from flags.errors import RunError
 
 BLOCK = 64  # random numbers that one draw makes; changing it changes every text
 AT_ONCE = 64  # tokens that a compiled call writes at most

@@ -20,7 +20,7 @@ import tensorflow as tf
 
 from charlm.generation import decoding
 from charlm.network import recurrence
-from flags.config import TrainConfig
+from flags.training import TrainConfig
 
 
 class Stretches(NamedTuple):

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from charlm.network import dropout, layers, native, recurrence
-from flags.config import ModelConfig
+from flags.network import ModelConfig
 
 NOISE_STDDEV = 0.1  # of --initial_state=noise; config.py says it too
 

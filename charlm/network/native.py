@@ -14,7 +14,8 @@ import sysconfig
 
 import tensorflow as tf
 
-from flags.config import ModelConfig, UserError
+from flags.errors import UserError
+from flags.network import ModelConfig
 
 VERSION = 2  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry

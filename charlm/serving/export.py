@@ -15,7 +15,8 @@ import tempfile
 import tensorflow as tf
 
 from charlm.generation import decoding
-from flags.config import RunError, SampleConfig, UserError
+from flags.errors import RunError, UserError
+from flags.generation import SampleConfig
 
 DEFAULT_TOKENS = 200  # that serving_default writes
 MOST_TOKENS = 1 << 16  # that one request may ask for; it bounds the memory of a request

@@ -14,7 +14,9 @@ N, those of the text:
 import math
 import statistics
 
-from flags.config import MAPS, Config, DataConfig
+from flags.config import Config
+from flags.data import DataConfig
+from flags.network import MAPS
 
 # The recipe that the others are scaled from: --preset=shakespeare_quick, with the weight decay that many passes want.
 MINUTES, TOKENS = 2.0, 3.2e6

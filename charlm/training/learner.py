@@ -9,7 +9,7 @@ from charlm.generation import rollout
 from charlm.network import dropout, losses, native
 from charlm.training import optimizer
 from charlm.training.objectives import professor_forcing
-from flags.config import TrainConfig
+from flags.training import TrainConfig
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """What follows from the losses of a run: the best weights, a lower learning rate, an average of weights, the end."""
 import dataclasses
 
-from flags.config import TrainConfig
+from flags.training import TrainConfig
 
 
 @dataclasses.dataclass

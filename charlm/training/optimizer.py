@@ -5,7 +5,8 @@ import json
 import keras
 import tensorflow as tf
 
-from flags.config import TrainConfig, UserError
+from flags.errors import UserError
+from flags.training import TrainConfig
 
 HISTORY = 10_000  # norms that --clip_percentile looks back on
 

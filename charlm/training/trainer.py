@@ -16,7 +16,8 @@ from charlm.training.learner import Learner, make_strategy
 from charlm.training.loss_monitor import Judge
 from charlm.workdir import checkpoint, metrics
 from data_pipeline import streams
-from flags.config import Config, RunError, UserError
+from flags.config import Config
+from flags.errors import RunError, UserError
 
 # The numbers of a step are looked at in groups, so that an accelerator need not wait for the host.
 LOOK_EVERY = 10

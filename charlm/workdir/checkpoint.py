@@ -17,7 +17,7 @@ import sys
 
 import numpy as np
 
-from flags.config import RunError, UserError
+from flags.errors import RunError, UserError
 
 KEEP = 2
 

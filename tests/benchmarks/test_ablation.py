@@ -6,7 +6,10 @@ import pytest
 
 from benchmarks import ablation
 from flags import parse
-from flags.config import Config, DataConfig, ModelConfig, TrainConfig
+from flags.config import Config
+from flags.data import DataConfig
+from flags.network import ModelConfig
+from flags.training import TrainConfig
 
 # Sizes, limits and places, which are no tips; numbers of options that a variant has with one value; seeds.
 NO_TIPS = {'embedding_size', 'input_units', 'units', 'steps', 'epochs', 'max_minutes', 'patience', 'flat_epochs',

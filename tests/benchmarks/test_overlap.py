@@ -4,7 +4,11 @@ import pytest
 from benchmarks import overlap
 from charlm.training.autoconfig import fit
 from flags import parse
-from flags.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from flags.config import Config
+from flags.data import DataConfig
+from flags.network import ModelConfig
+from flags.run import RunConfig
+from flags.training import TrainConfig
 
 
 def run(budget, chunk, seed, valid):

@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 from data_pipeline import corpus
-from flags.config import UserError
+from flags.errors import UserError
 
 PACKERS = {'': bytes, '.gz': gzip.compress, '.bz2': bz2.compress, '.xz': lzma.compress,
            '.zst': zstandard.ZstdCompressor().compress, '.GZ': gzip.compress}

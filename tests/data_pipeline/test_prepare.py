@@ -13,7 +13,8 @@ from data_pipeline import corpus, tokenizers
 from data_pipeline import prepare as prepare_module
 from data_pipeline.corpus import open_corpus
 from data_pipeline.prepare import prepare
-from flags.config import DataConfig, UserError
+from flags.data import DataConfig
+from flags.errors import UserError
 
 KINDS = ['byte', 'char', 'sentencepiece']
 TEXT = ('Grüße aus 世界! 🎉 The fox, the dog and the cat.\r\n' * 40).encode()

@@ -6,7 +6,8 @@ import pytest
 
 from data_pipeline import streams
 from data_pipeline.prepare import TokenFile
-from flags.config import DataConfig, UserError
+from flags.data import DataConfig
+from flags.errors import UserError
 
 N = 101
 TEXT = np.arange(N, dtype=np.uint8)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from data_pipeline import tokenizers
 from data_pipeline.tokenizers import load_tokenizer, train_tokenizer
-from flags.config import UserError
+from flags.errors import UserError
 
 KINDS = ['byte', 'char', 'sentencepiece']
 HARD = {

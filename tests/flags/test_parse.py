@@ -5,9 +5,14 @@ import sys
 import pytest
 import tensorflow as tf
 
-from flags import config, parse
+from flags import parse
+from flags.data import DataConfig
+from flags.errors import RunError, UserError
+from flags.network import ModelConfig
+from flags.run import RunConfig
+from flags.training import TrainConfig
 
-GROUPS = (config.RunConfig, config.DataConfig, config.ModelConfig, config.TrainConfig)
+GROUPS = (RunConfig, DataConfig, ModelConfig, TrainConfig)
 
 
 def parsed(*arguments):
@@ -15,7 +20,8 @@ def parsed(*arguments):
 
 
 def test_only_what_was_given():
-  assert parsed('--workdir=w', '--units', '7', '--learning_rate=1') == {'workdir': 'w', 'units': 7, 'learning_rate': 1.0}
+  assert parsed('--workdir=w', '--units', '7', '--learning_rate=1') == {
+      'workdir': 'w', 'units': 7, 'learning_rate': 1.0}
   assert parsed() == {}
 
 
@@ -32,7 +38,7 @@ def test_only_what_was_given():
     ([f'--flagfile={sys.executable}'], ['--flagfile', 'text file']),
 ])
 def test_mistakes_are_named(arguments, words):
-  with pytest.raises(config.UserError) as error:
+  with pytest.raises(UserError) as error:
     parsed(*arguments)
   assert all(word in str(error.value) for word in words), str(error.value)
   assert '\n' not in str(error.value)
@@ -81,7 +87,7 @@ def test_help_names_every_flag(capsys):
       assert f'--{f.name}' in text
 
 
-@pytest.mark.parametrize('error,status', [(config.UserError('--a=b: expected c'), 2), (config.RunError('no room'), 1),
+@pytest.mark.parametrize('error,status', [(UserError('--a=b: expected c'), 2), (RunError('no room'), 1),
                                           (KeyboardInterrupt(), 130)])
 def test_exit_status(error, status, capsys):
   def main(given):

@@ -19,7 +19,8 @@ import keras
 import tensorflow as tf
 
 from charlm.network import dropout, layers, native
-from flags.config import ModelConfig, TrainConfig
+from flags.network import ModelConfig
+from flags.training import TrainConfig
 
 UNITS = 64  # of each direction, and of the layer after them
 CONVINCED, USEFUL = 0.99, 0.75  # shares of right verdicts

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from charlm.commands import evaluate
-from flags.config import DataConfig, EvaluateConfig
+from flags.data import DataConfig
+from flags.evaluation import EvaluateConfig
 from runs import TEXT, metrics
 
 

@@ -11,7 +11,10 @@ from charlm.commands import sample
 from charlm.network.model import LanguageModel
 from charlm.workdir import checkpoint, layout
 from data_pipeline.tokenizers import ByteTokenizer, CharTokenizer
-from flags.config import Config, ModelConfig, SampleConfig, UserError
+from flags.config import Config
+from flags.errors import UserError
+from flags.generation import SampleConfig
+from flags.network import ModelConfig
 
 BYTES = ByteTokenizer()
 

@@ -12,12 +12,15 @@ import types
 import numpy as np
 import pytest
 import tensorflow as tf
-from charlm.workdir.layout import open_model
 
 from charlm.commands import evaluate, train
 from charlm.training import trainer
 from charlm.workdir import checkpoint
-from flags.config import Config, DataConfig, RunError, TrainConfig, UserError
+from charlm.workdir.layout import open_model
+from flags.config import Config
+from flags.data import DataConfig
+from flags.errors import RunError, UserError
+from flags.training import TrainConfig
 from runs import ROOT, TEXT, assert_same_run, flags, last, metrics, start
 
 LSTM = ['--cell=lstm', '--norm=joint', '--tie_embeddings', '--initial_state=noise', '--reset_probability=0.2',

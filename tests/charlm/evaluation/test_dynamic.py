@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from charlm.evaluation.dynamic import EPSILON, Dynamic
 
 import references
 import slow_model
+from charlm.evaluation.dynamic import EPSILON, Dynamic
 from data_pipeline import streams
-from flags.config import RunError
+from flags.errors import RunError
 
 V = 5
 TEXT = (np.random.default_rng(0).integers(0, 2, 200).cumsum() % V).astype(np.uint8)

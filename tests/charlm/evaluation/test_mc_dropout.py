@@ -2,12 +2,12 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from charlm.evaluation.mc_dropout import McDropout
 
 import references
 import slow_model
+from charlm.evaluation.mc_dropout import McDropout
 from data_pipeline import streams
-from flags.config import ModelConfig
+from flags.network import ModelConfig
 
 V = 7
 TEXT = (np.random.default_rng(0).integers(0, 2, 90).cumsum() % V).astype(np.uint8)

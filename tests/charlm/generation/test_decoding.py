@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from charlm.generation import decoding
-from flags import config
+from flags.errors import RunError
+from flags.network import ModelConfig
 
 V = 7
 TABLE = np.random.default_rng(0).normal(size=(V, V)).astype('float32')
@@ -241,7 +242,7 @@ class Chain:
   """What `Writer` asks of a model."""
 
   def __init__(self):
-    self.config, self.weight = config.ModelConfig(), tf.Variable(1.0)
+    self.config, self.weight = ModelConfig(), tf.Variable(1.0)
 
   def initial_state(self, rows):
     return tf.zeros([rows, 1])
@@ -285,7 +286,7 @@ def test_writer_goes_on_after_a_second_prompt():
 def test_writer_refuses_weights_that_are_not_finite():
   model = Chain()
   model.weight.assign(np.nan)
-  with pytest.raises(config.RunError, match='not finite'):
+  with pytest.raises(RunError, match='not finite'):
     decoding.Writer(model, decoding.row_seeds(0, 1)).read(np.array([1], np.int32))
 
 

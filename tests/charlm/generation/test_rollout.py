@@ -8,7 +8,10 @@ import slow_model
 from charlm.generation import rollout
 from charlm.training import learner
 from data_pipeline.streams import Batch
-from flags.config import Config, DataConfig, TrainConfig, UserError
+from flags.config import Config
+from flags.data import DataConfig
+from flags.errors import UserError
+from flags.training import TrainConfig
 
 V, B, T, LONGEST = 5, 2, 8, 10
 SEED, PLACE, PROGRESS = tf.constant([7, 3]), (0, B), 0.5

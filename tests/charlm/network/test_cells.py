@@ -7,7 +7,7 @@ import tensorflow as tf
 
 import references
 from charlm.network import cells
-from flags.config import ModelConfig
+from flags.network import ModelConfig
 
 
 def test_the_flag_knows_the_cells():

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 import references
 from charlm.network import dropout, losses, model, native
-from flags.config import ModelConfig, UserError
+from flags.errors import UserError
+from flags.network import ModelConfig
 from slow_model import random_model, slow, weights
 
 SMALL = dict(units=5, embedding_size=4, input_units=6)

@@ -13,7 +13,8 @@ import tensorflow as tf
 
 import references
 from charlm.network import cells, native, recurrence
-from flags.config import ModelConfig, UserError
+from flags.errors import UserError
+from flags.network import ModelConfig
 
 ROOT = pathlib.Path(__file__).parents[3]
 SETS, PROBLEM = native.register()
@@ -252,7 +253,7 @@ def test_xla_is_left_one_thread_beside_the_kernels(recurrence, told, left):
   program = f"""if True:
     import tensorflow as tf
     from charlm.network import native
-    from flags.config import ModelConfig
+    from flags.network import ModelConfig
     native.leave_threads({recurrence!r}, ModelConfig())
     print(tf.config.threading.get_intra_op_parallelism_threads())
     tf.zeros([])

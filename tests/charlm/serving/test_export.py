@@ -15,7 +15,9 @@ from charlm.network.model import LanguageModel
 from charlm.serving import export
 from charlm.workdir import checkpoint, layout
 from data_pipeline import tokenizers
-from flags import config
+from flags.config import Config
+from flags.errors import RunError, UserError
+from flags.network import ModelConfig
 
 KINDS = ['byte', 'char', 'sentencepiece']
 PROMPTS = ['', 'ab', 'b a c', 'caffè']
@@ -24,7 +26,7 @@ TEXT = 'the cat sat on the mat\n' * 50 + 'caffè, è così\n' * 20
 
 def tiny_model(tokenizer):
   """A model with large output weights, so that its text is not all noise."""
-  model = LanguageModel(config.ModelConfig(embedding_size=8, input_units=16, units=16), tokenizer.vocab_size, seed=1)
+  model = LanguageModel(ModelConfig(embedding_size=8, input_units=16, units=16), tokenizer.vocab_size, seed=1)
   model.output_kernel.assign(8 * model.output_kernel)
   return model
 
@@ -72,7 +74,7 @@ def test_generate_writes_what_the_model_writes(served):
 
 def test_any_cell_and_wiring_is_served(tmp_path):
   tokenizer = tokenizers.train_tokenizer('char', [TEXT.encode()], vocab_size=300)
-  chosen = config.ModelConfig(embedding_size=8, input_units=16, units=16, layers=3, cell='lstm', norm='joint',
+  chosen = ModelConfig(embedding_size=8, input_units=16, units=16, layers=3, cell='lstm', norm='joint',
                               wiring='dual_path', combine='concat', tie_embeddings=True, zoneout=0.5)
   model = LanguageModel(chosen, tokenizer.vocab_size, seed=1)
   signatures = tf.saved_model.load(str(export.export(model, tokenizer, tmp_path, facts={}))).signatures
@@ -182,7 +184,7 @@ def test_version_is_one_more_than_the_newest(quick, tmp_path):
 
 def test_an_existing_version_is_never_overwritten(quick, tmp_path):
   (tmp_path / '3').mkdir()
-  with pytest.raises(config.UserError, match=r'--version=3: .* such as 4'):
+  with pytest.raises(UserError, match=r'--version=3: .* such as 4'):
     quick(tmp_path, 3)
   assert [p.name for p in tmp_path.iterdir()] == ['3'] and not list((tmp_path / '3').iterdir())
 
@@ -194,12 +196,12 @@ def test_a_version_that_appears_meanwhile_is_not_overwritten(quick, tmp_path, mo
     (folder / 'second').touch()
 
   monkeypatch.setattr(export, '_write', write)
-  with pytest.raises(config.UserError, match='--version=1'):
+  with pytest.raises(UserError, match='--version=1'):
     quick(tmp_path)
   assert [p.name for p in tmp_path.glob('**/*')] == ['1', 'first']
 
 
-@pytest.mark.parametrize('failure, raised', [(OSError(28, 'No space left on device'), config.RunError),
+@pytest.mark.parametrize('failure, raised', [(OSError(28, 'No space left on device'), RunError),
                                              (KeyboardInterrupt(), KeyboardInterrupt)])
 def test_nothing_is_left_of_an_export_that_fails(quick, tmp_path, failure, raised):
   with pytest.raises(raised):
@@ -210,13 +212,13 @@ def test_nothing_is_left_of_an_export_that_fails(quick, tmp_path, failure, raise
 def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path):
   (tmp_path / 'file').touch()
   for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
-    with pytest.raises(config.UserError, match=r'--export_dir=.*file'):
+    with pytest.raises(UserError, match=r'--export_dir=.*file'):
       quick(folder)
 
 
 def test_command_says_where_the_model_went(tmp_path, capsys):
   folder, tokenizer = tmp_path / 'workdir', tokenizers.ByteTokenizer()
-  chosen = config.Config(model=config.ModelConfig(embedding_size=8, input_units=16, units=16))
+  chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
   layout.save_config(folder, chosen, tokenizer)
   arrays = checkpoint.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)
   state = {'step': 5, 'tokenizer': tokenizer.fingerprint, 'best_nats': 1.5, 'best_step': 5}

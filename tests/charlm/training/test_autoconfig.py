@@ -4,8 +4,12 @@ import itertools
 import pytest
 
 from charlm.training import autoconfig
-from flags import config, parse
-from flags.config import Config, DataConfig, ModelConfig, RunConfig, TrainConfig
+from flags import parse
+from flags.config import Config
+from flags.data import DataConfig
+from flags.network import ModelConfig
+from flags.run import RunConfig
+from flags.training import TrainConfig
 
 TEXTS, MINUTES = (100, 1_000, 20_000, 400_000, 1_000_000, 3_000_000, 20_000_000), (0.5, 2, 10, 30, 120, 1440)
 
@@ -104,4 +108,4 @@ def test_evaluations_take_a_small_share_of_the_time_and_kills_lose_little():
 
 def test_names_that_are_no_flags_are_not_replaced():
   with pytest.raises(AssertionError):
-    config.Config().replace({'lengths': 3})
+    Config().replace({'lengths': 3})

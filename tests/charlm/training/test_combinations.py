@@ -10,11 +10,15 @@ import random
 import shutil
 
 import pytest
-from charlm.workdir.layout import FOLLOW
 
 from charlm.commands import train
 from charlm.training import optimizer, trainer
-from flags.config import Config, DataConfig, ModelConfig, TrainConfig, UserError, read_config
+from charlm.training.resume import FOLLOW
+from flags.config import Config, read_config
+from flags.data import DataConfig
+from flags.errors import UserError
+from flags.network import ModelConfig
+from flags.training import TrainConfig
 from runs import assert_same_run, last
 
 GROUPS = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}

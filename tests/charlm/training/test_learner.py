@@ -7,7 +7,8 @@ from charlm.network import losses, native
 from charlm.network.model import LanguageModel
 from charlm.training import learner
 from data_pipeline import streams
-from flags.config import ModelConfig, TrainConfig
+from flags.network import ModelConfig
+from flags.training import TrainConfig
 
 V = 11
 TEXT = (np.random.default_rng(0).integers(0, 2, 3000).cumsum() % V).astype(np.uint8)  # each token the last, or one more

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from charlm.training.loss_monitor import Judge
-from flags.config import TrainConfig
+from flags.training import TrainConfig
 
 FALLS_THEN_RISES = [3.0, 2.0, 2.5, 2.4, 2.6, 1.9, 2.0, 2.1, 2.2, 2.3]
 

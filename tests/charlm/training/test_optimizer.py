@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from charlm.training import optimizer
 from charlm.workdir import checkpoint
-from flags.config import TrainConfig, UserError
+from flags.errors import UserError
+from flags.training import TrainConfig
 
 
 @pytest.mark.parametrize('progress,share', [(0.0, 1.0), (0.5, (1 + 0.1) / 2), (1.0, 0.1), (0.25, None)])

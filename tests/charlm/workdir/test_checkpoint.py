@@ -8,7 +8,8 @@ import tensorflow as tf
 
 from charlm.training import optimizer
 from charlm.workdir import checkpoint
-from flags.config import RunError, TrainConfig, UserError
+from flags.errors import RunError, UserError
+from flags.training import TrainConfig
 
 
 def save(folder, step, size=10):

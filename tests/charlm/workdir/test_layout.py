@@ -7,13 +7,18 @@ import shutil
 
 import numpy as np
 import pytest
-from charlm.workdir.layout import choose_config, save_config, summary
 
 from charlm.commands import evaluate, train
 from charlm.training import trainer
+from charlm.training.resume import choose_config
 from charlm.workdir import checkpoint
+from charlm.workdir.layout import save_config, summary
 from data_pipeline import prepare
-from flags.config import Config, DataConfig, EvaluateConfig, ModelConfig, RunError, UserError
+from flags.config import Config
+from flags.data import DataConfig
+from flags.errors import RunError, UserError
+from flags.evaluation import EvaluateConfig
+from flags.network import ModelConfig
 from runs import TEXT, assert_same_run, flags
 
 

@@ -9,7 +9,7 @@ from charlm.generation import rollout
 from charlm.training import learner
 from charlm.training.objectives import professor_forcing
 from data_pipeline.streams import Batch
-from flags.config import TrainConfig
+from flags.training import TrainConfig
 
 V, B, T, K, LONGEST = 5, 2, 7, 3, 10  # two whole stretches a row
 
