@@ -12,7 +12,8 @@ from charlm.evaluation import scoring
 from charlm.generation import decoding
 from charlm.network import model, native
 from charlm.training import learner
-from data_pipeline import corpus, prepare, streams
+from data_pipeline import prepare, streams
+from data_pipeline.corpus import text as corpus
 from flags.data import DataConfig
 from flags.network import ModelConfig
 from flags.training import TrainConfig

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from data_pipeline import corpus
+from data_pipeline.corpus import text as corpus
 
 PREPARE = '''
 import sys

@@ -23,7 +23,8 @@ import tempfile
 
 import numpy as np
 
-from data_pipeline import corpus, tokenizers
+from data_pipeline.corpus import text as corpus
+from data_pipeline.tokenizers import base as tokenizers
 from flags.errors import UserError
 
 FORMAT = 2  # part of every key: raise it when the files change

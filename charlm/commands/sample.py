@@ -84,7 +84,7 @@ def typed_lines():
 def encode(tokenizer, source, prompt):
   """prompt bytes -> ids [N]. Warns of characters that the model does not know. Raises UserError."""
   from charlm.generation import decoding
-  from data_pipeline import tokenizers
+  from data_pipeline.tokenizers import base as tokenizers
   try:
     ids = decoding.encode_prompt(tokenizer, prompt)
   except tokenizers.InvalidText as error:

@@ -130,7 +130,7 @@ def _used_weights(state, average):
 
 
 def load_tokenizer(workdir):
-  from data_pipeline import tokenizers  # so that flags are checked before TensorFlow is imported
+  from data_pipeline.tokenizers import base as tokenizers  # so that flags are checked before TensorFlow is imported
   return tokenizers.load_tokenizer(workdir)
 
 

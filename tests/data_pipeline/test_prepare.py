@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline import corpus, tokenizers
 from data_pipeline import prepare as prepare_module
-from data_pipeline.corpus import open_corpus
+from data_pipeline.corpus import text as corpus
+from data_pipeline.corpus.text import open_corpus
 from data_pipeline.prepare import prepare
+from data_pipeline.tokenizers import base as tokenizers
 from flags.data import DataConfig
 from flags.errors import UserError
 

@@ -10,7 +10,7 @@ import pytest
 from charlm.commands import sample
 from charlm.network.model import LanguageModel
 from charlm.workdir import checkpoint, layout
-from data_pipeline.tokenizers import ByteTokenizer, CharTokenizer
+from data_pipeline.tokenizers.base import ByteTokenizer, CharTokenizer
 from flags.config import Config
 from flags.errors import UserError
 from flags.generation import SampleConfig

@@ -14,7 +14,7 @@ from charlm.generation import decoding
 from charlm.network.model import LanguageModel
 from charlm.serving import export
 from charlm.workdir import checkpoint, layout
-from data_pipeline import tokenizers
+from data_pipeline.tokenizers import base as tokenizers
 from flags.config import Config
 from flags.errors import RunError, UserError
 from flags.network import ModelConfig

@@ -219,7 +219,7 @@ def test_a_workdir_that_will_not_do(finished, tmp_path, capsys, prepare, words):
 
 
 def other_tokenizer(folder):
-  from data_pipeline import tokenizers
+  from data_pipeline.tokenizers import base as tokenizers
   tokenizers.CharTokenizer('abc').save(folder)
 
 

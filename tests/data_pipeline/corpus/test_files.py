@@ -10,7 +10,7 @@ import sys
 import pytest
 import zstandard
 
-from data_pipeline import corpus
+from data_pipeline.corpus import text as corpus
 from flags.errors import UserError
 
 PACKERS = {'': bytes, '.gz': gzip.compress, '.bz2': bz2.compress, '.xz': lzma.compress,
@@ -240,7 +240,7 @@ def test_no_room_to_unpack(tmp_path, monkeypatch):
 
 
 def test_plain_text_needs_no_tensorflow(tmp_path):
-  code = ("import sys; from data_pipeline import corpus, tokenizers, prepare; corpus.open_corpus('pydoc'); "
+  code = ("import sys; import data_pipeline.prepare; from data_pipeline.corpus import text; text.open_corpus('pydoc'); "
           "sys.exit(bool({'tensorflow', 'tensorflow_datasets', 'sentencepiece'} & set(sys.modules)))")
   assert subprocess.run([sys.executable, '-c', code], check=False).returncode == 0
 
