@@ -13,7 +13,8 @@ from charlm.generation import decoding
 from charlm.network import model, native
 from charlm.training import learner
 from data_pipeline import prepare, streams
-from data_pipeline.corpus import text as corpus
+from data_pipeline.corpus.spec import open_corpus
+from data_pipeline.rows import training_rows
 from flags.data import DataConfig
 from flags.network import ModelConfig
 from flags.training import TrainConfig
@@ -42,7 +43,7 @@ def make_learner(vocab_size, batch_size, chunk_length, options):
 
 def chunks(vocab_size, batch_size, chunk_length):
   file = token_file(TEXT_TOKENS, vocab_size)
-  rows = streams.training_rows(file.num_tokens, batch_size)
+  rows = training_rows(file.num_tokens, batch_size)
   return iter(streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows,
                                       length=chunk_length, stride=chunk_length))
 
@@ -102,7 +103,7 @@ def tokenize(*, tokenizer, spec):
   """A corpus of one file to files of tokens, nothing kept from before, in bytes."""
   path = pathlib.Path(next(NAMES))
   with path.open('wb') as file:
-    file.writelines(corpus.open_corpus(spec, valid_fraction=0.0)['train'].blocks())
+    file.writelines(open_corpus(spec, valid_fraction=0.0)['train'].blocks())
 
   def run():
     prepare.prepare(DataConfig(corpus=str(path), tokenizer=tokenizer, cache_dir=next(NAMES)), progress=False)

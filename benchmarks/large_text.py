@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 
-from data_pipeline.corpus import text as corpus
+from data_pipeline.corpus.spec import open_corpus
 
 PREPARE = '''
 import sys
@@ -34,7 +34,7 @@ def main():
     with open(path, 'wb') as file:
       while file.tell() < args.megabytes * 1e6:
         for spec in ('pydoc', 'stdlib'):
-          file.writelines(corpus.open_corpus(spec, valid_fraction=0.0)['train'].blocks())
+          file.writelines(open_corpus(spec, valid_fraction=0.0)['train'].blocks())
     began = time.perf_counter()
     subprocess.run([sys.executable, '-c', PREPARE, str(path), args.tokenizer, folder], check=True)
     seconds = time.perf_counter() - began

@@ -1,1 +1,6 @@
-"""Text in, token ids out: corpora, tokenizers, token files, and the chunks that a model is trained on."""
+"""From text to what the network reads: corpora, tokenizers, token files, and streams of chunks.
+
+  corpus/ -> text -> tokenizers/ -> ids -> prepare.py, token_files.py -> files -> rows.py, streams.py -> batches
+
+May import `flags`. Begin with `prepare.py`, which turns a corpus into token files, and `streams.py`, which reads them.
+"""

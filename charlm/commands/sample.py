@@ -84,10 +84,10 @@ def typed_lines():
 def encode(tokenizer, source, prompt):
   """prompt bytes -> ids [N]. Warns of characters that the model does not know. Raises UserError."""
   from charlm.generation import decoding
-  from data_pipeline.tokenizers import base as tokenizers
+  from data_pipeline.tokenizers.base import InvalidText
   try:
     ids = decoding.encode_prompt(tokenizer, prompt)
-  except tokenizers.InvalidText as error:
+  except InvalidText as error:
     raise UserError(f'{source}: byte 0x{error.byte:02x} at offset {error.offset} is not UTF-8: expected UTF-8, '
                     f'which the {tokenizer.kind} tokenizer of this model reads') from error
   unknown = [c for c in sorted(set(prompt.decode('utf-8', 'ignore')))

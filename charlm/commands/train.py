@@ -35,7 +35,8 @@ def main(given):
     from charlm.generation import decoding
     from charlm.network import native
     from charlm.training import optimizer, trainer
-    from data_pipeline import prepare, streams
+    from data_pipeline import prepare
+    from data_pipeline.rows import check_fits
   optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
   if not config.data.document_reset:
     native.leave_threads(run_config.recurrence, config.model)
@@ -52,7 +53,7 @@ def main(given):
     layout.warn_of_unknown(config.data.corpus, files.values())
   if not begun:
     config = fitted(config, given, files, tokenizer.vocab_size)
-  streams.check_fits(config.data, files)
+  check_fits(config.data, files)
   run_ = trainer.Trainer(config, folder, files['train'], files.get('valid'),
                          layout.identity(tokenizer, files), started=started, profile=run_config.profile,
                          recurrence=run_config.recurrence, weights=weights,

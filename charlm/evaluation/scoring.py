@@ -5,6 +5,7 @@ import sys
 import tqdm
 
 from data_pipeline import streams
+from data_pipeline.rows import evaluation_batch_size, evaluation_rows, training_rows
 from flags.evaluation import EvaluateConfig
 
 EVALUATION_LENGTH = EvaluateConfig.chunk_length
@@ -33,9 +34,9 @@ def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=
 
 def rows_of(file, batch_size, length, replicas=1):
   """The cut of a TokenFile into rows, of a chunk each at least; batch_size: how many, or 0."""
-  batch_size = batch_size or streams.evaluation_batch_size(file.num_tokens)
+  batch_size = batch_size or evaluation_batch_size(file.num_tokens)
   batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
-  return streams.evaluation_rows(file.num_tokens, -(-batch_size // replicas) * replicas, length)
+  return evaluation_rows(file.num_tokens, -(-batch_size // replicas) * replicas, length)
 
 
 def stream(file, rows, length, context=None):
@@ -46,7 +47,7 @@ def stream(file, rows, length, context=None):
 
 def training_batches(file, batch_size, length, steps):
   """-> the first chunks of each row of a training split, and their number: `steps`, or a pass if that is less."""
-  rows = streams.training_rows(file.num_tokens, batch_size)
+  rows = training_rows(file.num_tokens, batch_size)
   batches = streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
                                     stride=length, starts=streams.mapped_starts(file))
   steps = min(steps, rows.steps(length=length, stride=length))

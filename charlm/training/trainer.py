@@ -16,6 +16,7 @@ from charlm.training.learner import Learner, make_strategy
 from charlm.training.loss_monitor import Judge
 from charlm.workdir import checkpoint, metrics
 from data_pipeline import streams
+from data_pipeline.rows import Cursor, training_rows
 from flags.config import Config
 from flags.errors import RunError, UserError
 
@@ -70,7 +71,7 @@ class Trainer:
     self.learner = Learner(self.model, config.train, strategy=self.strategy, batch_size=config.data.batch_size,
                            longest=max(config.data.lengths), overlap=config.data.chunk_overlap,
                            recurrence=recurrence)
-    self.rows = streams.training_rows(train_file.num_tokens, config.data.batch_size)
+    self.rows = training_rows(train_file.num_tokens, config.data.batch_size)
     config.train.check_epochs([self.rows.steps(length=length, stride=length - config.data.chunk_overlap)
                                for length in config.data.lengths])
     self.carry, self.judge = self.learner.initial_carry(), Judge(config.train)
@@ -121,7 +122,7 @@ class Trainer:
     return time.perf_counter() - self.started
 
   def epochs(self):
-    return self.rows.epochs(streams.Cursor(self.state['epoch'], self.state['offset']))
+    return self.rows.epochs(Cursor(self.state['epoch'], self.state['offset']))
 
   def progress(self):
     """Share of the run that is done, 0 to 1.
@@ -183,7 +184,7 @@ class Trainer:
     train, data = self.config.train, self.config.data
     chunks, length = None, 0
     while not self.state['finished']:
-      progress, cursor = self.progress(), streams.Cursor(self.state['epoch'], self.state['offset'])
+      progress, cursor = self.progress(), Cursor(self.state['epoch'], self.state['offset'])
       compiles = self._length(progress) != length
       if compiles:
         length = self._length(progress)

@@ -130,8 +130,8 @@ def _used_weights(state, average):
 
 
 def load_tokenizer(workdir):
-  from data_pipeline.tokenizers import base as tokenizers  # so that flags are checked before TensorFlow is imported
-  return tokenizers.load_tokenizer(workdir)
+  from data_pipeline.tokenizers import registry  # so that flags are checked before TensorFlow is imported
+  return registry.load_tokenizer(workdir)
 
 
 def open_model(workdir, weights='best'):

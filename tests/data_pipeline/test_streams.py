@@ -5,20 +5,16 @@ import numpy as np
 import pytest
 
 from data_pipeline import streams
-from data_pipeline.prepare import TokenFile
-from flags.data import DataConfig
-from flags.errors import UserError
+from data_pipeline.rows import Cursor, evaluation_rows, training_rows
 
 N = 101
 TEXT = np.arange(N, dtype=np.uint8)
 STARTS = np.array([0, 1, 5, 6, 24, 25, 52, 99])
-
-
 CUTS = list(itertools.product([1, 2, 3, 7, 32], [1, 7, 64, 200], [0, 10]))
 
 
 def take(n, **options):
-  return list(itertools.islice(streams.training_stream(TEXT, streams.training_rows(N, 4), **options), n))
+  return list(itertools.islice(streams.training_stream(TEXT, training_rows(N, 4), **options), n))
 
 
 @pytest.mark.parametrize('stride,starts', [(4, [0, 4, 8]), (2, [0, 2, 4])])
@@ -31,7 +27,7 @@ def test_the_drawing(stride, starts):
 
 @pytest.mark.parametrize('length,stride', [(4, 4), (4, 1), (7, 7), (7, 3), (25, 25), (25, 10)])
 def test_a_pass_trains_on_every_target_and_starts_again(length, stride):
-  rows = streams.training_rows(N, 4)
+  rows = training_rows(N, 4)
   steps = rows.steps(length=length, stride=stride)
   batches = take(steps + 1, length=length, stride=stride)
   seen = {int(t) for b in batches[:-1] for t in b.tokens.numpy()[:, 1:][b.weight.numpy() > 0]}
@@ -42,7 +38,7 @@ def test_a_pass_trains_on_every_target_and_starts_again(length, stride):
 
 @pytest.mark.parametrize('length,stride', [(4, 4), (7, 3)])
 def test_any_step_can_be_the_first(length, stride):
-  rows, cursor = streams.training_rows(N, 4), streams.Cursor()
+  rows, cursor = training_rows(N, 4), Cursor()
   for i, expected in enumerate(take(20, length=length, stride=stride)):
     again = take(1, length=length, stride=stride, offset=cursor.offset)[0]
     for a, b in zip(again, expected, strict=True):
@@ -51,17 +47,17 @@ def test_any_step_can_be_the_first(length, stride):
 
 
 def test_a_longer_chunk_goes_on_from_the_same_place():
-  rows, cursor = streams.training_rows(N, 4), streams.Cursor(0, 12)
+  rows, cursor = training_rows(N, 4), Cursor(0, 12)
   first = take(2, length=10, stride=10, offset=12)
   np.testing.assert_array_equal(first[0].tokens.numpy()[0], np.arange(12, 23))
   assert rows.after(cursor, length=10, stride=10) == (0, 22)
   assert not first[1].reset.numpy().any()
-  assert rows.after(streams.Cursor(0, 22), length=10, stride=10) == (1, 0)
+  assert rows.after(Cursor(0, 22), length=10, stride=10) == (1, 0)
 
 
 @pytest.mark.parametrize('batch_size,length,warm_up', CUTS)
 def test_evaluation_counts_each_target_once(batch_size, length, warm_up):
-  rows = streams.evaluation_rows(N, batch_size, length, warm_up)
+  rows = evaluation_rows(N, batch_size, length, warm_up)
   counts, state_start = np.zeros(N, int), {}
   for b in streams.evaluation_stream(TEXT, rows, length=length):
     tokens, weight = b.tokens.numpy(), b.weight.numpy()
@@ -84,7 +80,7 @@ class Worker:
 @pytest.mark.parametrize('starts', [None, STARTS], ids=['one text', 'documents'])
 @pytest.mark.parametrize('pipelines,replicas', [(1, 2), (2, 2), (2, 4), (1, 4)])
 def test_replicas_share_rows_not_chunks(pipelines, replicas, starts):
-  rows = streams.training_rows(N, 8)
+  rows = training_rows(N, 8)
   whole = list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3, starts=starts), 6))
   each = replicas // pipelines
   shares = [list(itertools.islice(streams.training_stream(TEXT, rows, length=5, stride=3, starts=starts,
@@ -110,7 +106,7 @@ def test_starts_go_with_their_tokens(length, stride, offset):
 
 @pytest.mark.parametrize('batch_size,length,warm_up', CUTS)
 def test_starts_while_evaluating(batch_size, length, warm_up):
-  rows = streams.evaluation_rows(N, batch_size, length, warm_up)
+  rows = evaluation_rows(N, batch_size, length, warm_up)
   counted = np.zeros(N, int)
   for batch in streams.evaluation_stream(TEXT, rows, length=length, starts=STARTS):
     afresh = batch.starts.numpy() & (batch.weight.numpy() > 0)
@@ -121,7 +117,7 @@ def test_starts_while_evaluating(batch_size, length, warm_up):
 
 def test_no_tuner_holds_up_the_end_of_a_stream():
   for make, more in (streams.training_stream, {'stride': 5}), (streams.evaluation_stream, {}):
-    rows = streams.training_rows(N, 2)
+    rows = training_rows(N, 2)
     assert make(TEXT, rows, length=5, **more).options().autotune.enabled is False
 
 
@@ -129,32 +125,7 @@ def test_no_tuner_holds_up_the_end_of_a_stream():
 def test_a_file_is_mapped(tmp_path, dtype):
   path = tmp_path / 'tokens'
   TEXT.astype(dtype).tofile(path)
-  rows = streams.training_rows(N, 4)
+  rows = training_rows(N, 4)
   mapped = next(iter(streams.training_stream(streams.mapped(path, dtype, N), rows, length=5, stride=5)))
   for a, b in zip(mapped, take(1, length=5, stride=5)[0], strict=True):
     np.testing.assert_array_equal(a, b)
-
-
-def file(num_tokens):
-  return TokenFile('', 'uint8', num_tokens, num_tokens, num_tokens, 1, 1, 0)
-
-
-@pytest.mark.parametrize('num_tokens,fits', [(1000, '--batch_size=9 or --chunk_length=62'), (50, '--chunk_length=3'),
-                                             (5, 'more text')])
-def test_too_short_a_corpus_says_what_would_fit(num_tokens, fits):
-  config = DataConfig(batch_size=16, chunk_length=100)
-  with pytest.raises(UserError, match=f'pydoc.* {num_tokens} tokens.*1601.*fit: {fits}'):
-    streams.check_fits(config, {'train': file(num_tokens), 'valid': file(100)})
-
-
-def test_no_second_document_to_start_at():
-  with pytest.raises(UserError, match='--document_reset: --corpus=pydoc has no second document'):
-    streams.check_fits(DataConfig(batch_size=1, document_reset=True), {'train': file(200), 'valid': file(20)})
-
-
-def test_no_text_to_measure_on():
-  with pytest.raises(UserError, match=r'--valid_fraction=0\.1'):
-    streams.check_fits(DataConfig(batch_size=1), {'train': file(200), 'valid': file(1)})
-  with pytest.raises(UserError, match=r'--test_fraction=0\.01: expected at least 2 tokens in the test .* found 0'):
-    streams.check_fits(DataConfig(batch_size=1, test_fraction=0.01), {'train': file(200), 'valid': file(2)})
-  streams.check_fits(DataConfig(batch_size=1, valid_fraction=0.0), {'train': file(200)})

@@ -10,7 +10,8 @@ import pytest
 from charlm.commands import sample
 from charlm.network.model import LanguageModel
 from charlm.workdir import checkpoint, layout
-from data_pipeline.tokenizers.base import ByteTokenizer, CharTokenizer
+from data_pipeline.tokenizers.byte import ByteTokenizer
+from data_pipeline.tokenizers.char import CharTokenizer
 from flags.config import Config
 from flags.errors import UserError
 from flags.generation import SampleConfig

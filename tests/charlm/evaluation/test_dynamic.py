@@ -7,6 +7,7 @@ import references
 import slow_model
 from charlm.evaluation.dynamic import EPSILON, Dynamic
 from data_pipeline import streams
+from data_pipeline.rows import evaluation_rows, training_rows
 from flags.errors import RunError
 
 V = 5
@@ -18,12 +19,12 @@ def make(**options):
 
 
 def training(batch_size, length, steps, starts=None):
-  rows = streams.training_rows(len(TEXT), batch_size)
+  rows = training_rows(len(TEXT), batch_size)
   return streams.training_stream(TEXT, rows, length=length, stride=length, starts=starts).take(steps)
 
 
 def evaluation(tokens, batch_size=1, length=4, starts=None):
-  rows = streams.evaluation_rows(tokens, batch_size, length, warm_up=4)
+  rows = evaluation_rows(tokens, batch_size, length, warm_up=4)
   return streams.evaluation_stream(TEXT[:tokens], rows, length=length, starts=starts)
 
 
@@ -120,7 +121,7 @@ def test_a_text_that_repeats_itself_is_learned():
   def nats(learning_rate):
     judge = Dynamic(one, learning_rate=learning_rate, decay=0.0)
     judge.gather(training(4, 5, 10), 4)
-    rows = streams.evaluation_rows(len(text), 1, 10)
+    rows = evaluation_rows(len(text), 1, 10)
     return judge.evaluate(streams.evaluation_stream(text, rows, length=10), 1)['nats'] / (len(text) - 1)
 
   assert nats(0.01) < 0.7 * nats(1e-9)

@@ -7,6 +7,7 @@ import references
 import slow_model
 from charlm.evaluation.mc_dropout import McDropout
 from data_pipeline import streams
+from data_pipeline.rows import evaluation_rows
 from flags.network import ModelConfig
 
 V = 7
@@ -19,7 +20,7 @@ def make(**options):
 
 
 def stream(rows, length, starts=None):
-  return streams.evaluation_stream(TEXT, streams.evaluation_rows(len(TEXT), rows, length), length=length,
+  return streams.evaluation_stream(TEXT, evaluation_rows(len(TEXT), rows, length), length=length,
                                    starts=starts)
 
 

@@ -14,7 +14,8 @@ from charlm.generation import decoding
 from charlm.network.model import LanguageModel
 from charlm.serving import export
 from charlm.workdir import checkpoint, layout
-from data_pipeline.tokenizers import base as tokenizers
+from data_pipeline.tokenizers.byte import ByteTokenizer
+from data_pipeline.tokenizers.registry import train_tokenizer
 from flags.config import Config
 from flags.errors import RunError, UserError
 from flags.network import ModelConfig
@@ -36,7 +37,7 @@ def exports(tmp_path_factory):
   """Tokenizer -> model, tokenizer, folder of the export, its signatures."""
   made = {}
   for kind in KINDS:
-    tokenizer = tokenizers.train_tokenizer(kind, [TEXT.encode()], vocab_size=300)
+    tokenizer = train_tokenizer(kind, [TEXT.encode()], vocab_size=300)
     model = tiny_model(tokenizer)
     path = export.export(model, tokenizer, tmp_path_factory.mktemp(kind), facts={'step': 7})
     made[kind] = model, tokenizer, path, tf.saved_model.load(str(path)).signatures
@@ -73,7 +74,7 @@ def test_generate_writes_what_the_model_writes(served):
 
 
 def test_any_cell_and_wiring_is_served(tmp_path):
-  tokenizer = tokenizers.train_tokenizer('char', [TEXT.encode()], vocab_size=300)
+  tokenizer = train_tokenizer('char', [TEXT.encode()], vocab_size=300)
   chosen = ModelConfig(embedding_size=8, input_units=16, units=16, layers=3, cell='lstm', norm='joint',
                               wiring='dual_path', combine='concat', tie_embeddings=True, zoneout=0.5)
   model = LanguageModel(chosen, tokenizer.vocab_size, seed=1)
@@ -217,7 +218,7 @@ def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path):
 
 
 def test_command_says_where_the_model_went(tmp_path, capsys):
-  folder, tokenizer = tmp_path / 'workdir', tokenizers.ByteTokenizer()
+  folder, tokenizer = tmp_path / 'workdir', ByteTokenizer()
   chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
   layout.save_config(folder, chosen, tokenizer)
   arrays = checkpoint.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)

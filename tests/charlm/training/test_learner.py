@@ -7,6 +7,7 @@ from charlm.network import losses, native
 from charlm.network.model import LanguageModel
 from charlm.training import learner
 from data_pipeline import streams
+from data_pipeline.rows import evaluation_rows, training_rows
 from flags.network import ModelConfig
 from flags.training import TrainConfig
 
@@ -37,7 +38,7 @@ def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None,
 
 def train(one, steps, *, length=20, overlap=0, starts=None):
   """-> the weights, the carry and the metrics of each step."""
-  rows = streams.training_rows(len(TEXT), one.batch_size)
+  rows = training_rows(len(TEXT), one.batch_size)
 
   def stream(context):
     return streams.training_stream(TEXT, rows, length=length, stride=length - overlap, context=context,
@@ -99,7 +100,7 @@ def test_bfloat16_agrees_within_a_hundredth():
 @pytest.mark.parametrize('overlap, cell', [(0, 'gru'), (6, 'lstm'), (19, 'gru')])
 def test_the_carry_is_the_state_after_the_stride(overlap, cell):
   one, stride = make(overlap=overlap, train={'optimizer': 'sgd'}, cell=cell), 20 - overlap
-  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=stride)))
+  batch = next(iter(streams.training_stream(TEXT, training_rows(len(TEXT), 4), length=20, stride=stride)))
   before = one.model.initial_state(4)
   _, _, expected = one.model(batch.tokens[:, :stride], before)
   carry, _ = one.step(batch, one.initial_carry(), 0.0)
@@ -111,7 +112,7 @@ def test_the_carry_is_the_state_after_the_stride(overlap, cell):
 def test_where_rows_start_in_training(options):
   """At another state where text goes on, unless all rows are to forget it; at noise where text begins."""
   one = make(train={'optimizer': 'sgd', 'learning_rate': 1e-9}, longest=2, **options)
-  rows = streams.training_rows(len(TEXT), 4)
+  rows = training_rows(len(TEXT), 4)
   first, later = (next(iter(streams.training_stream(TEXT, rows, length=2, stride=2, offset=n))) for n in (0, 2))
   low, high = (one.distribute_carry([np.full((4, SMALL['units']), v, 'float32')] * 2) for v in (-0.5, 0.5))
 
@@ -127,7 +128,7 @@ def test_where_rows_start_in_training(options):
 def test_one_step_of_gradient_descent_by_hand(penalties):
   """Loss: sum over time over the longest chunk, mean over rows; clipped by the norm before it."""
   one = make(longest=50, train={'optimizer': 'sgd', 'clip_norm': 0.05, 'schedule': 'constant', 'seed': 1}, **penalties)
-  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=20)))
+  batch = next(iter(streams.training_stream(TEXT, training_rows(len(TEXT), 4), length=20, stride=20)))
   with tf.GradientTape() as tape:
     features, states, _ = one.model.read(batch.tokens[:, :-1], one.model.initial_state(4))
     loss = nats = tf.reduce_sum(losses.nats(one.model.logits(features), batch.tokens[:, 1:]))
@@ -153,7 +154,7 @@ def test_steps_with_all_that_may_change_them_by_hand():
   """Steps of gradient descent: decay of matrices alone, then the gradient, clipped by the norms so far."""
   options = {**SGD, 'weight_decay': 0.1, 'clip_percentile': 30.0, 'average': 'ema'}
   one, rate, norms, averages = make(train=options), 0.5 * 0.8, [], None
-  carry, rows = one.initial_carry(), streams.training_rows(len(TEXT), 4)
+  carry, rows = one.initial_carry(), training_rows(len(TEXT), 4)
   for step, batch in zip(range(4), streams.training_stream(TEXT, rows, length=20, stride=20), strict=False):
     with tf.GradientTape() as tape:
       logits, _, _ = one.model(batch.tokens[:, :-1], one.model.reset(carry, batch.reset))
@@ -177,7 +178,7 @@ def test_steps_with_all_that_may_change_them_by_hand():
 
 def test_an_average_with_a_share_of_one_is_the_weights():
   one = make(train={'average': 'validation'})
-  batch = next(iter(streams.training_stream(TEXT, streams.training_rows(len(TEXT), 4), length=20, stride=20)))
+  batch = next(iter(streams.training_stream(TEXT, training_rows(len(TEXT), 4), length=20, stride=20)))
   one.judged.variables[0].assign(one.judged.variables[0] + 5)  # as where the weights of another run were loaded
   one.step(batch, one.initial_carry(), 0.0)
   for a, b in zip(one.judged.variables, one.model.variables, strict=True):
@@ -217,7 +218,7 @@ def test_documents_in_a_chunk_are_learned_as_if_apart():
   one = make(longest=300, batch_size=1)
   for v in one.model.variables:
     v.assign_add(tf.random.stateless_normal(v.shape, [1, 2]) * 0.3)
-  batch = streams.chunk(TEXT, streams.training_rows(301, 1), 0, 300, starts=STARTS)
+  batch = streams.chunk(TEXT, training_rows(301, 1), 0, 300, starts=STARTS)
   with tf.GradientTape() as tape:
     apart = read_apart(one.model, [p[:, :301 - s] for s, p in zip(STARTS, documents(), strict=True) if s < 300])
     loss = apart / 300
@@ -246,7 +247,7 @@ def test_documents_are_evaluated_as_if_apart():
 
 
 def evaluate(one, batch_size, length, starts=None):
-  rows = streams.evaluation_rows(len(TEXT), batch_size, length)
+  rows = evaluation_rows(len(TEXT), batch_size, length)
   result = one.evaluate(streams.distribute(
       one.strategy, lambda context: streams.evaluation_stream(TEXT, rows, length=length, context=context,
                                                               starts=starts)), batch_size)

@@ -219,8 +219,8 @@ def test_a_workdir_that_will_not_do(finished, tmp_path, capsys, prepare, words):
 
 
 def other_tokenizer(folder):
-  from data_pipeline.tokenizers import base as tokenizers
-  tokenizers.CharTokenizer('abc').save(folder)
+  from data_pipeline.tokenizers.char import CharTokenizer
+  CharTokenizer('abc').save(folder)
 
 
 def test_all_checkpoints_damaged(finished, tmp_path):

@@ -1,0 +1,169 @@
+r"""Token files: the ids of each split on the disk, and the counts of its text.
+
+  train.tokens   ids [N], and nothing else, in the smallest unsigned little-endian type that holds them
+  train.starts   indices [n] of the tokens that are read from the initial state, int64; only where documents matter
+  tokens.json    {split: the fields of its TokenFile without the path}
+
+Because the files hold only numbers, NumPy and TensorFlow map them into memory.
+
+Where documents matter (--document_reset), no token crosses the end of a document. The first token of the split is read
+from the initial state, and so is the last token of each document but the last one:
+
+  text     a b c \n d e \n f g \n
+  starts   ^     ^      ^
+
+A document ends in a newline or in the separator. So the first token of the next one is predicted from the initial
+state and such an end, as it is when a text is generated from nothing. The end itself is still predicted from its own
+document. Every target counts once.
+"""
+import dataclasses
+import json
+import math
+import os
+import pathlib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from data_pipeline.corpus.text import Text
+from data_pipeline.text_reader import TextReader, count_characters
+from data_pipeline.tokenizers.base import Tokenizer, decode_blocks, token_dtype
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenFile:
+  """The token ids of a split, and the counts of its text.
+
+  Bits per byte leave out the first token, because nothing predicts it: hence its share of the counts.
+  """
+  path: str
+  dtype: str  # NumPy's name
+  num_tokens: int
+  num_bytes: int
+  num_characters: int
+  first_token_bytes: int
+  first_token_characters: int
+  num_unknown: int  # tokens that stand for characters that the tokenizer does not know
+  first_unknown: str = ''  # the first of those characters; '' if there is none
+  content: str = ''  # a digest of the text of all splits, whatever its tokens and however they are kept
+  num_starts: int = 0  # indices in the file of starts; 0 if there is no such file
+
+  @property
+  def starts_path(self) -> str:
+    return str(pathlib.Path(self.path).with_suffix('.starts'))
+
+  def read(self) -> np.memmap:
+    """The ids [N], mapped into memory and read-only."""
+    return np.memmap(self.path, np.dtype(self.dtype).newbyteorder('<'), 'r', shape=(self.num_tokens,))
+
+
+def read_token_files(folder: pathlib.Path, splits: Iterable[str]) -> dict[str, TokenFile] | None:
+  """The token files in a folder: {split: TokenFile}, or None if one of them is missing or damaged."""
+  try:
+    facts = json.loads((folder / 'tokens.json').read_text())
+    files = {split: TokenFile(path=str(folder / f'{split}.tokens'), **facts[split]) for split in splits}
+    whole = all(os.path.getsize(file.path) == file.num_tokens * np.dtype(file.dtype).itemsize
+                and (not file.num_starts or os.path.getsize(file.starts_path) == file.num_starts * 8)
+                for file in files.values())
+  except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+    return None
+  return files if whole else None
+
+
+def write_token_files(folder: pathlib.Path, readers: Mapping[str, TextReader],
+                      starts: Mapping[str, np.ndarray] | None, tokenizer: Tokenizer, *, content: str,
+                      on_invalid: str) -> None:
+  """Tokenizes the splits of a corpus into a folder.
+
+  Args:
+    folder: an empty one.
+    readers: {split: a reader of its text}.
+    starts: {split: byte offsets [n] where its documents start, without the first}; None if documents do not matter.
+    tokenizer: what makes the ids.
+    content: the digest of the text, for TokenFile.content.
+    on_invalid: 'error', or 'replace' to read bytes that are not UTF-8 as U+FFFD.
+
+  Raises:
+    UserError: a text cannot be read, or is not UTF-8.
+    OSError: the files cannot be written.
+  """
+  facts = {}
+  for split, reader in readers.items():
+    path, own_starts = folder / f'{split}.tokens', starts[split] if starts else None
+    facts[split] = {**_write_split(path, reader, own_starts, tokenizer, on_invalid), 'content': content}
+  (folder / 'tokens.json').write_text(json.dumps(facts, indent=2) + '\n')
+
+
+def _write_split(path: pathlib.Path, reader: TextReader, starts: np.ndarray | None, tokenizer: Tokenizer,
+                 on_invalid: str) -> dict[str, Any]:
+  """Writes the .tokens and .starts of a split. Returns the fields of its TokenFile without `path` and `content`."""
+  dtype = token_dtype(tokenizer.vocab_size)
+  num_tokens = num_unknown = 0
+  first_token, first_unknown, start_indices = b'', 0, [0]
+  with open(path, 'wb') as file, reader:
+    blocks = reader if starts is None else mark_document_ends(reader, starts)
+    for ids in tokenizer.encode_blocks(blocks, on_invalid):
+      if not ids.size:  # the end of a document
+        start_indices.append(num_tokens - 1)
+        continue
+      if not num_tokens:
+        first_token = _first_token(tokenizer.pieces[ids[0]], reader.head)
+      file.write(ids.astype(dtype, copy=False).data)
+      if tokenizer.unknown_id is not None:
+        unknown = np.flatnonzero(ids == tokenizer.unknown_id)
+        if unknown.size and not num_unknown:
+          first_unknown = num_tokens + int(unknown[0])
+        num_unknown += unknown.size
+      num_tokens += ids.size
+  indices = np.unique(np.array(start_indices, '<i8'))
+  if starts is not None:
+    indices.tofile(path.with_suffix('.starts'))
+  return dict(dtype=dtype.name, num_tokens=num_tokens, num_bytes=reader.num_bytes,
+              num_characters=reader.num_characters, first_token_bytes=len(first_token),
+              first_token_characters=count_characters(first_token), num_unknown=num_unknown,
+              num_starts=0 if starts is None else indices.size,
+              first_unknown=_character(reader.text, first_unknown, on_invalid) if num_unknown else '')
+
+
+def mark_document_ends(blocks: Iterable[bytes], starts: np.ndarray) -> Iterator[bytes]:
+  """The same bytes, with an empty block before each document but the first, as Tokenizer.encode_blocks wants them.
+
+  Args:
+    blocks: the text.
+    starts: byte offsets [n] where documents start, ascending.
+  """
+  remaining, block_start = iter([*starts.tolist(), math.inf]), 0
+  start = next(remaining)
+  for block in blocks:
+    used = 0
+    while start < block_start + len(block):
+      if start > block_start + used:
+        yield block[used:start - block_start]
+      yield b''
+      used, start = start - block_start, next(remaining)
+    if used < len(block):
+      yield block[used:]
+    block_start += len(block)
+
+
+def _character(text: Text, index: int, on_invalid: str) -> str:
+  """The character at `index` of a text."""
+  for part in decode_blocks(text.blocks(), on_invalid):
+    if index < len(part):
+      return part[index]
+    index -= len(part)
+  raise AssertionError(index)
+
+
+def _first_token(piece: bytes, head: bytes) -> bytes:
+  """The bytes of the text that its first token stands for.
+
+  Args:
+    piece: the token's bytes when it is decoded.
+    head: the start of the text. It differs from `piece` if the token stands for what the tokenizer does not know.
+  """
+  if head.startswith(piece):
+    return piece
+  character = next(decode_blocks([head], 'replace'))[0].encode()
+  return character if head.startswith(character) else head[:1]
