@@ -1,7 +1,8 @@
 """Files and folders that appear whole or not at all, and are still whole after a loss of power.
 
-What is written goes to a temporary name beside its place, then to the disk (fsync), then to its name by rename, and the
-folder that holds the name goes to the disk, too. A kill leaves a temporary name at most: `.NAME.*.tmp`.
+The data are written to a temporary name in the same folder, `.NAME.*.tmp`, and synced to the disk (fsync). A rename
+then gives them their name, and the folder that holds the name is synced, too. If the process is killed, a temporary
+name may be left, but never half a file.
 """
 import contextlib
 import os
@@ -14,9 +15,12 @@ from typing import IO
 
 @contextlib.contextmanager
 def file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
-  """The file to write, which replaces `path` at the end; where the body fails, `path` stays as it is.
+  """A context that yields a binary file to write, which becomes `path` at the end.
 
-  Raises OSError where it cannot be written.
+  If the body of the context raises, `path` stays as it was.
+
+  Raises:
+    OSError: the file cannot be written.
   """
   path = pathlib.Path(path)
   handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
@@ -35,16 +39,19 @@ def file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
 
 
 def write(path: str | os.PathLike, data: bytes) -> None:
-  """Writes `data` to `path`. Raises OSError; then `path` is as it was."""
+  """Writes `data` to `path`. Raises OSError if that fails; `path` is then as it was."""
   with file(path) as opened:
     opened.write(data)
 
 
 @contextlib.contextmanager
 def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-  """An empty folder to fill, which becomes `path` at the end; nothing is left of it where the body fails.
+  """A context that yields an empty folder to fill, which becomes `path` at the end.
 
-  Raises OSError where it cannot be made, or where there is a `path` already that is not an empty folder.
+  If the body of the context raises, nothing is left of it.
+
+  Raises:
+    OSError: the folder cannot be made, or `path` exists and is not an empty folder.
   """
   path = pathlib.Path(path)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent))
@@ -62,6 +69,7 @@ def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
 
 def _sync(path: pathlib.Path) -> None:
+  """Returns once a file or folder is on the disk."""
   opened = os.open(path, os.O_RDONLY)
   try:
     os.fsync(opened)

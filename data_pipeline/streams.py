@@ -53,7 +53,7 @@ def chunk(tokens: Integers, rows: Rows, offset: tf.Tensor | int, length: int, fi
 
 
 def mapped(path: str | os.PathLike, dtype: str, num_tokens: int) -> Callable[[], tf.Tensor]:
-  """A function that returns a file of raw integers as a tensor [num_tokens], which is mapped into memory, not read."""
+  """A function that maps a file of raw integers into memory, as a tensor [num_tokens]. Nothing is read before use."""
   def tokens() -> tf.Tensor:
     return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(dtype), shape=[num_tokens], memory_region_name=str(path))
 
@@ -129,10 +129,10 @@ def _batches(offsets: tf.data.Dataset, tokens: Integers, starts: Integers | None
   batches = offsets.map(make)
   if replicas > 1:
     batches = batches.map(split).unbatch()
-  return batches.prefetch(2 * replicas).with_options(_untuned())
+  return batches.prefetch(2 * replicas).with_options(_without_tuner())
 
 
-def _untuned() -> tf.data.Options:
+def _without_tuner() -> tf.data.Options:
   """Options that switch off tf.data's tuner: there is nothing to tune, and it may delay the end of an iterator.
 
   An evaluation of 5 s took 5 s longer one time in four (TensorFlow 2.21: its thread misses the signal to stop while it

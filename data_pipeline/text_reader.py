@@ -17,7 +17,7 @@ def count_characters(data: bytes) -> int:
 
 
 class TextReader:
-  """An iterable over the blocks of a text, and a context manager around whatever consumes them.
+  """An iterable over the blocks of a text, and a context manager around what consumes them.
 
   The context turns InvalidText into a UserError that names the file and the offset in it.
 

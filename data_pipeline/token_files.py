@@ -46,7 +46,7 @@ class TokenFile:
   first_token_characters: int
   num_unknown: int  # tokens that stand for characters that the tokenizer does not know
   first_unknown: str = ''  # the first of those characters; '' if there is none
-  content: str = ''  # a digest of the text of all splits, whatever its tokens and however they are kept
+  content: str = ''  # a digest of the text of all splits; the same for every tokenizer and format
   num_starts: int = 0  # indices in the file of starts; 0 if there is no such file
 
   @property

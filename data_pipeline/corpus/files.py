@@ -43,7 +43,7 @@ def file_parts(spec: str) -> list[Part]:
   unpacked = iter(spooled(spec, [(path, functools.partial(_read_file, path)) for path in packed]))
   parts = [next(unpacked) if path.lower().endswith(PACKED) else _plain_part(spec, path) for path in paths]
   parts = [part for part in parts if part.size]
-  return [*(_end_line(spec, part) for part in parts[:-1]), *parts[-1:]]
+  return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]]
 
 
 def _pydoc_topics() -> Iterator[bytes]:
@@ -72,7 +72,7 @@ def _find_files(spec: str) -> list[str]:
     return [path]
   if glob.has_magic(path):
     files = [file for file in sorted(glob.glob(path, recursive=True))
-             if os.path.isfile(file) and not _of_a_run(file, path)]
+             if os.path.isfile(file) and not _in_workdir(file, path)]
     if not files:
       raise UserError(f'--corpus={spec}: expected a glob that matches files, found no match')
     return files
@@ -80,7 +80,7 @@ def _find_files(spec: str) -> list[str]:
                   'or tfds:NAME')
 
 
-def _of_a_run(file: str, pattern: str) -> bool:
+def _in_workdir(file: str, pattern: str) -> bool:
   """Whether the file is below a workdir that a wildcard of the pattern has matched."""
   while glob.has_magic(pattern):
     pattern = os.path.dirname(pattern)
@@ -154,7 +154,7 @@ def _plain_part(spec: str, path: str) -> Part:
     return Part(path, os.fstat(file.fileno()).st_size, functools.partial(_read_file, path))
 
 
-def _end_line(spec: str, part: Part) -> Part:
+def _with_newline(spec: str, part: Part) -> Part:
   """`part`, with a newline added if it does not end in one."""
   if b''.join(Text(spec, [part], part.size - 1).blocks()) == b'\n':
     return part

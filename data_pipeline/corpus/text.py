@@ -89,10 +89,10 @@ class Text:
     """
     starts = [begin - self._start + np.array(part.documents, np.int64)
               for part, begin in zip(self._parts, self._part_starts[:-1], strict=True)]
-    offsets = np.unique(np.concatenate([*starts, self._ends_of(separator)]))
+    offsets = np.unique(np.concatenate([*starts, self._separator_ends(separator)]))
     return offsets[(offsets > 0) & (offsets < self.num_bytes)]
 
-  def _ends_of(self, separator: bytes) -> np.ndarray:
+  def _separator_ends(self, separator: bytes) -> np.ndarray:
     """The offsets where a separator ends: [n] int64; none if it is empty."""
     ends, held, held_from = [], b'', 0  # held: bytes that may be the start of a separator, from offset held_from on
     for block in self.blocks() if separator else ():

@@ -30,7 +30,7 @@ def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
     A Part for each split, and {split: (start, stop)} of those that have text, in bytes from the first part's start.
 
   Raises:
-    UserError: there is no such data set, or none of its splits or features will do.
+    UserError: there is no such data set, or it has no split to train on, or no text.
   """
   builder = _builder(spec, data_dir)
   available = sorted(builder.info.splits)
@@ -66,9 +66,9 @@ def _builder(spec: str, data_dir: str) -> 'tensorflow_datasets.core.DatasetBuild
   try:
     builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None, try_gcs=False)
   except tfds.core.DatasetNotFoundError as error:
-    raise UserError(f'--corpus={spec}: expected the name of a data set, but TensorFlow Datasets has none such, nor '
-                    f'has {where}') from error
-  except Exception as error:  # whatever the code of a data set raises
+    raise UserError(f'--corpus={spec}: expected the name of a data set, but TensorFlow Datasets has no such data '
+                    f'set, nor has {where}') from error
+  except Exception as error:  # the code of a data set may raise anything
     raise UserError(f'--corpus={spec}: cannot be opened ({_first_line(error)})') from error
   if not builder.is_prepared():
     print(f'charlm: downloading {spec} to {builder.data_dir}', file=sys.stderr)
