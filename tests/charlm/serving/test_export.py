@@ -216,6 +216,13 @@ def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path):
       quick(folder)
 
 
+def test_a_folder_that_may_not_be_written_is_refused(quick, tmp_path, monkeypatch):
+  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+  with pytest.raises(UserError, match=r'--export_dir=.*Permission denied'):
+    quick(tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
 def test_command_says_where_the_model_went(tmp_path, capsys):
   folder, tokenizer = tmp_path / 'workdir', tokenizers.ByteTokenizer()
   chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
