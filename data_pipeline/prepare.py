@@ -19,7 +19,9 @@ import math
 import os
 import pathlib
 import shutil
+import sys
 import tempfile
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -249,3 +251,18 @@ class _Reading:
       raise UserError(
           f'--corpus={self._config.corpus}: {name}: byte 0x{error.byte:02x} at offset {offset} is not UTF-8; '
           'expected UTF-8 text, or a model trained with --tokenizer=byte or --on_invalid=replace') from error
+
+
+def warn_of_unknown(corpus_spec: str, files: Iterable[TokenFile]) -> None:
+  """Says on standard error how many characters of these files the tokenizer does not know, if any.
+
+  Args:
+    corpus_spec: of --corpus, to name the text by.
+    files: of that corpus.
+  """
+  files = [*files]
+  unknown, tokens = sum(f.num_unknown for f in files), sum(f.num_tokens for f in files)
+  if unknown:
+    first = next(f.first_unknown for f in files if f.num_unknown)
+    print(f'warning: --corpus={corpus_spec}: {unknown:,} of {tokens:,} characters ({unknown / tokens:.2%}) are unknown '
+          f'to this model, first {first!r}', file=sys.stderr)

@@ -5,7 +5,6 @@ import os
 
 from charlm.workdir import layout
 from flags import parse
-from flags.config import read_config
 from flags.data import is_path
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
@@ -21,11 +20,12 @@ def main(given):
   what luck does to --mc_dropout and --free_running).
   """
   config = EvaluateConfig(**given)
-  read_config(config.workdir)
+  layout.read_config(config.workdir)
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.evaluation import scoring
+    from charlm.workdir import trained_model
     from data_pipeline import prepare
-  opened = layout.open_model(config.workdir, config.weights)
+  opened = trained_model.load_model(config.workdir, config.weights)
   opened.config.data.check_recurrence(config.recurrence)
   data, split = choose_data(config, opened.config.data)
   _, files = prepare.prepare(data, opened.tokenizer)
@@ -40,7 +40,7 @@ def main(given):
                     f'{", ".join(files)}')
   if config.free_running >= file.num_tokens:
     raise _too_short(config, f'{file.num_tokens:,} tokens')
-  layout.warn_of_unknown(data.corpus, [file])
+  prepare.warn_of_unknown(data.corpus, [file])
   scorer, how = make_scorer(config, opened, file)
   sums = scoring.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
                                   length=config.dynamic_length if config.dynamic else config.chunk_length,

@@ -4,7 +4,7 @@ import pathlib
 import sys
 import time
 
-from charlm.training import resume
+from charlm.training import resume, summary
 from charlm.workdir import checkpoint, layout
 from flags import parse
 from flags.data import DataConfig, is_path
@@ -35,36 +35,38 @@ def main(given):
     from charlm.generation import decoding
     from charlm.network import native
     from charlm.training import optimizer, trainer
-    from data_pipeline import prepare, streams
+    from charlm.workdir import trained_model
+    from data_pipeline import prepare, streams, tokenizers
   optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
   if not config.data.document_reset:
     native.leave_threads(run_config.recurrence, config.model)
   if not given.keys() & {'corpus', 'preset'} and not layout.config_path(folder).exists():
     print(f'notice: --corpus was left out: this learns {config.data.corpus}, the language reference of Python',
           file=sys.stderr)
-  begun, tokenizer, weights = layout.begun(folder), None, None
+  resumes, tokenizer, weights = layout.has_checkpoint(folder), None, None
   if config.train.init_from and not checkpoint.saved(folder):  # evaluated, perhaps, but nothing to go on from yet
-    _, tokenizer, weights, _ = layout.open_weights(config.train.init_from, config.train.init_weights, 'init_from')
-  if begun:
-    tokenizer = layout.load_tokenizer(folder)
+    _, tokenizer, weights, _ = trained_model.load_weights(
+      config.train.init_from, config.train.init_weights, 'init_from')
+  if resumes:
+    tokenizer = tokenizers.load_tokenizer(folder)
   tokenizer, files = prepare.prepare(config.data, tokenizer)
   if config.train.init_from:
-    layout.warn_of_unknown(config.data.corpus, files.values())
-  if not begun:
+    prepare.warn_of_unknown(config.data.corpus, files.values())
+  if not resumes:
     config = fitted(config, given, files, tokenizer.vocab_size)
   streams.check_fits(config.data, files)
   run_ = trainer.Trainer(config, folder, files['train'], files.get('valid'),
-                         layout.identity(tokenizer, files), started=started, profile=run_config.profile,
+                         checkpoint.identity(tokenizer, files), started=started, profile=run_config.profile,
                          recurrence=run_config.recurrence, weights=weights,
                          write_sample=decoding.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
-  with layout.locked(folder):  # nothing is written before all is known to fit together
-    if begun:
+  with layout.lock(folder):  # nothing is written before all is known to fit together
+    if resumes:
       layout.set_best_aside(folder)
-      layout.save_places(folder, config)
+      layout.update_config(folder, config)
     else:
       layout.save_config(folder, config, tokenizer)
     run_.run()
-  print(layout.summary(folder, run_.state, config.train.average))
+  print(summary.summarize(folder, run_.state, config.train.average))
 
 
 def fitted(config, given, files, vocab_size):

@@ -62,7 +62,7 @@ class Learner:
   def variables(self):
     """What a step depends on and changes beside the models and the carry."""
     others = self.professor.variables if self.professor else []
-    return [v.value for v in self.optimizer.variables] + self.clip.variables + others
+    return [*self.optimizer.variables, *self.clip.variables, *others]
 
   def initial_carry(self, batch_size=None):
     """The state of rows where text begins; for training, of each replica's share of the batch."""

@@ -1,4 +1,5 @@
 """Keras optimizers by name, weight decay, the learning rate over a run, and clipping."""
+import collections
 import inspect
 import json
 
@@ -33,7 +34,17 @@ def make_optimizer(config: TrainConfig, variables):
   optimizer = choose_optimizer(config)
   optimizer.exclude_from_weight_decay([v for v in variables if v.shape.rank < 2])
   optimizer.build(variables)
+  _set_paths(optimizer)
   return optimizer
+
+
+def _set_paths(optimizer):
+  """Gives each variable a path of its own, which checkpoints hold. Keras has one for both factors of Adafactor."""
+  seen = collections.Counter()
+  for variable in optimizer.variables:
+    path = variable.path.removesuffix(':0')
+    variable._path = f'{path}_{seen[path]}' if seen[path] else path
+    seen[path] += 1
 
 
 def choose_optimizer(config: TrainConfig):

@@ -14,7 +14,7 @@ from charlm.evaluation import scoring
 from charlm.network.model import LanguageModel
 from charlm.training.learner import Learner, make_strategy
 from charlm.training.loss_monitor import Judge
-from charlm.workdir import checkpoint, metrics
+from charlm.workdir import checkpoint, metrics, plot
 from data_pipeline import streams
 from flags.config import Config
 from flags.errors import RunError, UserError
@@ -75,7 +75,7 @@ class Trainer:
                                for length in config.data.lengths])
     self.carry, self.judge = self.learner.initial_carry(), Judge(config.train)
     self.state = {'step': 0, 'tokens': 0, 'epoch': 0, 'offset': 0, 'seconds': 0.0, 'finished': '',
-                  'interval': metrics.Interval().asdict(), **self.judge.state()}
+                  'interval': metrics.StepMetrics().asdict(), **self.judge.state()}
     self.pending, self.interrupted, self.saved_step, self.shown = [], False, None, ''
     self.evaluation_seconds = None  # of the last one
     self.speed = None  # tokens per second of training, as last measured
@@ -84,7 +84,7 @@ class Trainer:
       self._restore(*found)
     elif checkpoint.best_path(workdir).exists():  # of a run that was killed before its first checkpoint
       checkpoint.check_identity(workdir, identity, checkpoint.read(checkpoint.best_path(workdir))[1])
-    self.interval = metrics.Interval(**self.state['interval'])
+    self.interval = metrics.StepMetrics(**self.state['interval'])
     self.judge = Judge(config.train, **{name: self.state[name] for name in self.judge.state()})
     first = self.state['step'] + LOOK_EVERY  # the first steps compile
     self.profiled = range(first, first + LOOK_EVERY) if profile else range(0)
@@ -95,11 +95,14 @@ class Trainer:
     return {'model': self.learner.judged.variables, 'optimizer': self.learner.variables,
             **({'training': self.model.variables} if averaged else {})}
 
+  def _carry_keys(self):
+    return checkpoint.carry_keys(self.model.initial_state(1))
+
   def _restore(self, arrays, state):
     checkpoint.check_identity(self.workdir, self.identity, state)
     for name, variables in self._variables().items():
       checkpoint.restore(name, variables, arrays)
-    self.carry = self.learner.distribute_carry([arrays[n] for n in sorted(arrays) if n.startswith('carry/')])
+    self.carry = self.learner.distribute_carry([arrays[key] for key in self._carry_keys()])
     self.state = {name: state[name] for name in self.state}
     self.saved_step = self.state['step']
     self.started -= self.state['seconds']
@@ -107,7 +110,7 @@ class Trainer:
   def _save(self):
     self._look()
     self.state.update(seconds=self.seconds(), interval=self.interval.asdict(), **self.judge.state())
-    arrays = {f'carry/{i:03d}': c for i, c in enumerate(self.learner.gather_carry(self.carry))}
+    arrays = dict(zip(self._carry_keys(), self.learner.gather_carry(self.carry), strict=True))
     for name, variables in self._variables().items():
       arrays |= checkpoint.collect(name, variables)
     if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
@@ -161,13 +164,13 @@ class Trainer:
     Ctrl-C or SIGTERM, once all is saved.
     """
     try:
-      with metrics.Record(self.workdir, self.state['step']) as self.record:
+      with metrics.MetricWriter(self.workdir, self.state['step']) as self.writer:
         if not self.state['finished']:
           with self._signals(), self._bar() as bar:
             self._train(bar)
         if self.profiled and self.state['step'] <= self.profiled[0]:
           print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
-        metrics.plot(self.workdir)
+        plot.draw(self.workdir)
     except (tf.errors.InternalError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
       raise  # nothing that a file system says
     except (OSError, tf.errors.OpError) as error:
@@ -189,7 +192,7 @@ class Trainer:
         length = self._length(progress)
         chunks = self._chunks(length, cursor.offset)
       began = time.perf_counter()
-      with self.record.profile(self.state['step'], self.profiled):
+      with self.writer.profile(self.state['step'], self.profiled):
         self.carry, numbers = self.learner.step(
             next(chunks), self.carry, progress, rate_scale=self.judge.rate_scale,
             average_share=self.judge.average_share(self.state['step']))
@@ -205,7 +208,7 @@ class Trainer:
       if report or evaluate or save or self.interrupted or self._due(LOOK_EVERY):
         self._look()
       if not compiles:  # which is no measure of speed
-        self.interval.time(data.batch_size * length, time.perf_counter() - began)
+        self.interval.add_time(data.batch_size * length, time.perf_counter() - began)
         self.speed = self.interval.tokens_per_second()
       self._show(bar)
       if evaluate and self.valid_file:
@@ -262,9 +265,9 @@ class Trainer:
 
   def _report(self, bar, **measured):
     line = {'step': self.state['step'], 'epoch': round(self.epochs(), 4), 'tokens': self.state['tokens'],
-            'seconds': round(self.seconds(), 3), **self.interval.figures(), **measured}
-    self.interval = metrics.Interval()
-    self.record.report(line)
+            'seconds': round(self.seconds(), 3), **self.interval.result(), **measured}
+    self.interval = metrics.StepMetrics()
+    self.writer.write(line)
     if bar.disable:  # standard error is a file
       print(_words(line), file=sys.stderr)
 
@@ -283,7 +286,7 @@ class Trainer:
 
   def _sample(self, bar):
     text = self.write_sample(self.learner.judged)
-    self.record.sample(self.state['step'], text)
+    self.writer.write_sample(self.state['step'], text)
     bar.write(f'--- step {self.state["step"]} writes:\n{text.decode("utf-8", "replace")}\n---', file=sys.stderr)
 
   # The terminal.

@@ -78,7 +78,7 @@ class Professor:
   @property
   def variables(self):
     """All that a step depends on and changes."""
-    return [*self.weights, *(v.value for v in self.optimizer.variables), self.accuracy]
+    return [*self.weights, *self.optimizer.variables, self.accuracy]
 
   def prepare(self):
     """Before a step: whether the discriminator learns from it."""

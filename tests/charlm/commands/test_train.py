@@ -16,7 +16,7 @@ import tensorflow as tf
 from charlm.commands import evaluate, train
 from charlm.training import trainer
 from charlm.workdir import checkpoint
-from charlm.workdir.layout import open_model
+from charlm.workdir.trained_model import load_model
 from flags.config import Config
 from flags.data import DataConfig
 from flags.errors import RunError, UserError
@@ -58,7 +58,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_pat
     kills += process.returncode == -signal.SIGKILL
   assert kills == 2
   assert last(workdir)[1]['step'] < 40
-  (workdir / 'checkpoints' / '.step-00000012.npz.tmp').write_bytes(b'torn')  # as a kill while saving leaves it
+  (workdir / 'checkpoints' / '.step-00000012.npz.torn.tmp').write_bytes(b'torn')  # as a kill while saving leaves it
   train.run(flags(corpus, workdir))
   assert_same_run(finished, workdir)
 
@@ -94,12 +94,12 @@ def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys
   arrays, state = last(parts)
   if others is PLATEAU:
     assert state['rate_scale'] <= 0.5 and 0 < state['average_from'] < 40
-    assert np.count_nonzero(arrays['optimizer/002.norms']) == 40
+    assert np.count_nonzero(arrays['optimizer/norms']) == 40
   if others[0] == EMA[0]:
     assert f'best weights (of step {state["best_step"]}, averaged)' in said
   if others is FLAT:  # 14 steps make a pass
     assert (state['finished'], state['step']) == ('the training loss has not improved in 1 epochs', 28)
-    assert 'training/000.embedding' not in arrays
+    assert 'training/embedding' not in arrays
   else:
     assert max(np.abs(a - b).max() for a, b in zip(*raw_and_used(parts), strict=True)) > 1e-3
 
@@ -111,7 +111,7 @@ def test_other_commands_use_the_average(corpus, tmp_path, capsys):
   evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', '--weights=last'])
   assert json.loads(capsys.readouterr().out)['nats_per_token'] == pytest.approx(measured[-1], abs=1e-6)
   raw, used = raw_and_used(tmp_path / 'run')
-  opened = open_model(tmp_path / 'run', 'last').model.variables
+  opened = load_model(tmp_path / 'run', 'last').model.variables
   for variable, one, other in zip(opened, used, raw, strict=True):
     np.testing.assert_array_equal(variable.numpy(), one)
     assert (one != other).any()
@@ -228,7 +228,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, mo
   folder, savez, evaluate_every = tmp_path / 'run' / 'checkpoints', np.savez, {'best.npz': 20}.get(full_at, 0)
 
   def fills_up(file, **arrays):
-    if full_at in file.name:
+    if full_at in os.readlink(f'/proc/self/fd/{file.fileno()}'):
       file.write(b'half of it')
       raise OSError(28, 'No space left on device')
     savez(file, **arrays)

@@ -152,10 +152,10 @@ def test_each_optimizer_goes_on_from_what_a_checkpoint_has_of_it(name):
   gradients = [[tf.constant(random.normal(size=shape), tf.float32) for shape in ((3, 2), (2,))] for _ in range(4)]
 
   def make():
-    variables = [tf.Variable(tf.ones([3, 2])), tf.Variable(tf.ones([2]))]
+    variables = [tf.Variable(tf.ones([3, 2]), name='kernel'), tf.Variable(tf.ones([2]), name='bias')]
     one = optimizer.make_optimizer(TrainConfig(optimizer=name, weight_decay=0.1 * (name != 'ftrl')), variables)
     one.learning_rate.assign(0.1)
-    return variables, one, [v.value for v in one.variables]
+    return variables, one, one.variables
 
   variables, one, own = make()
   for g in gradients[:3]:
