@@ -39,7 +39,10 @@ def make_optimizer(config: TrainConfig, variables):
 
 
 def _set_paths(optimizer):
-  """Gives each variable a path of its own, which checkpoints hold. Keras has one for both factors of Adafactor."""
+  """Gives each variable a path of its own, which checkpoints ask for.
+
+  In Keras's Adafactor the row and the column factors of a weight have the same one.
+  """
   seen = collections.Counter()
   for variable in optimizer.variables:
     path = variable.path.removesuffix(':0')

@@ -29,7 +29,8 @@ from data_pipeline.prepare import TokenFile
 from data_pipeline.tokenizers import Tokenizer
 from flags.errors import RunError, UserError
 
-FORMAT_VERSION = 2  # raise it when what is in a file changes; files of format 1 have no number
+# Raise it when what is in a file changes. `state` and `digest` stay: the version is read by them. Format 1 has none.
+FORMAT_VERSION = 2
 KEEP = 2
 # What zipfile and NumPy's reader of headers raise for damaged bytes.
 DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, TypeError, SyntaxError, tokenize.TokenError,
@@ -121,8 +122,8 @@ def save(workdir: str | pathlib.Path, step: int, arrays: Mapping[str, np.ndarray
   Raises:
     RunError: it could not be written; then the last good ones stay.
   """
-  for left_by_a_kill in pathlib.Path(workdir, 'checkpoints').glob('.*.tmp'):
-    left_by_a_kill.unlink()
+  for unfinished in pathlib.Path(workdir, 'checkpoints').glob('.*.tmp'):  # left by a kill
+    unfinished.unlink()
   write(pathlib.Path(workdir, 'checkpoints', f'step-{step:08d}.npz'), arrays, state)
   for path in saved(workdir):  # newer ones are damaged: the run went back beyond them
     if int(path.stem.partition('-')[2]) > step:

@@ -52,7 +52,9 @@ def has_checkpoint(workdir: str | pathlib.Path) -> bool:
 
 @contextlib.contextmanager
 def lock(workdir: str | pathlib.Path) -> Iterator[None]:
-  """Makes the folder and keeps other runs out of it. The lock ends with the process, however that ends.
+  """Makes the folder, keeps other runs out of it, and removes unfinished files that a killed one has left.
+
+  The lock ends with the process, however that ends.
 
   Raises:
     UserError: another run holds the lock, or the folder cannot be made.
@@ -68,6 +70,8 @@ def lock(workdir: str | pathlib.Path) -> Iterator[None]:
     os.close(folder)
     raise UserError(f'--workdir={workdir}: another charlm-train is at work there; expected one of its own') from None
   try:
+    for unfinished in [*pathlib.Path(workdir).glob('.*.tmp'), *samples_folder(workdir).glob('.*.tmp')]:
+      unfinished.unlink()
     yield
   finally:
     os.close(folder)

@@ -51,6 +51,14 @@ def test_a_run_that_began_meanwhile_is_not_written_over(finished):
   assert (finished / 'config.json').read_text() == before
 
 
+def test_what_a_kill_left_unfinished_is_removed(tmp_path):
+  for name in ('.config.json.x1.tmp', '.plot.png.y2.tmp', 'samples/.step-00000005.txt.z3.tmp', 'samples/kept.tmp'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  with layout.lock(tmp_path):
+    assert [p.name for p in tmp_path.rglob('*.tmp')] == ['kept.tmp']
+
+
 def save_checkpoint(folder):
   checkpoint.save(folder, 5, {'model/w': np.ones(2)}, {'step': 5})
 
