@@ -38,5 +38,5 @@ test: $(INSTALLED)  ## lint, and every test
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 clean:  ## remove .venv, the demo and what was built
-	rm -rf .venv demo build dist *.egg-info charlm/network/_kernels*.so .pytest_cache .ruff_cache
+	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

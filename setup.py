@@ -23,7 +23,7 @@ setuptools.setup(
     include=['charlm', 'charlm.*', 'data_pipeline', 'data_pipeline.*', 'flags', 'flags.*']),
   # Faster recurrence on CPUs. Where there is no C++ compiler charlm goes on without, and says so.
   ext_modules=[setuptools.Extension(
-    'charlm.network._kernels', ['kernels/kernels.cc'], language='c++', optional=True,
+    'charlm.network.backend._kernels', ['kernels/kernels.cc'], language='c++', optional=True,
     depends=['kernels/products.h', 'kernels/map.h', 'kernels/gru.h'],
     extra_compile_args=['-O3', '-std=c++17', '-fno-math-errno', '-pthread', '-Wno-psabi', '-Wno-ignored-attributes'])],
   package_data={'flags': ['presets/*.flags']},

@@ -10,8 +10,10 @@ from benchmarks import alternation
 from charlm.commands.sample import SHOW_EVERY
 from charlm.evaluation import scoring
 from charlm.generation import decoding
-from charlm.network import model, native
+from charlm.network import model
+from charlm.network.backend import choice, kernels
 from charlm.training import learner
+from charlm.training.distribution import Distribution, make_strategy
 from data_pipeline import prepare, streams
 from data_pipeline.corpus.spec import open_corpus
 from data_pipeline.rows import training_rows
@@ -33,12 +35,13 @@ def token_file(num_tokens, vocab_size):
 
 
 def make_model(vocab_size, options):
-  return model.LanguageModel(ModelConfig(**options), vocab_size)
+  config = ModelConfig(**options)
+  return model.LanguageModel(config, vocab_size, backend=choice.choose('auto', config))
 
 
 def make_learner(vocab_size, batch_size, chunk_length, options):
-  return learner.Learner(make_model(vocab_size, options), TrainConfig(), batch_size=batch_size,
-                         strategy=learner.make_strategy('default'), longest=chunk_length)
+  data = DataConfig(batch_size=batch_size, chunk_length=chunk_length)
+  return learner.Learner(make_model(vocab_size, options), TrainConfig(), data, Distribution(make_strategy('default')))
 
 
 def chunks(vocab_size, batch_size, chunk_length):
@@ -56,7 +59,7 @@ def train(*, vocab_size, batch_size, chunk_length, steps, **options):
   def run():
     nonlocal carry
     for _ in range(steps):
-      carry, metrics = one.step(next(batches), carry, 0.5)
+      metrics, carry = one.step(next(batches), carry, learner.StepDecisions(0.5))
     assert np.isfinite(float(metrics['nats']))
 
   return run, steps * batch_size * chunk_length
@@ -68,7 +71,7 @@ def first_step(*, vocab_size, batch_size, chunk_length, **options):
 
   def run():
     one = make_learner(vocab_size, batch_size, chunk_length, options)
-    float(one.step(batch, one.initial_carry(), 0.5)[1]['nats'])
+    float(one.step(batch, one.initial_carry(), learner.StepDecisions(0.5))[0]['nats'])
 
   return run, 1
 
@@ -80,9 +83,9 @@ def pipeline(*, vocab_size, batch_size, chunk_length, steps):
 
 def evaluate(*, vocab_size, tokens, **options):
   """A whole split, read from its file."""
-  one = make_learner(vocab_size, 1, 1, options)
+  scorer = scoring.PlainScorer(make_model(vocab_size, options))
   file = token_file(tokens, vocab_size)
-  return lambda: scoring.evaluate_file(one, file), tokens
+  return lambda: scoring.score_file(scorer, file), tokens
 
 
 def sample(*, vocab_size, rows, length, **options):
@@ -118,6 +121,6 @@ def product(size):
 
 
 if __name__ == '__main__':
-  native.leave_threads('auto', ModelConfig())
+  kernels.leave_threads('auto', ModelConfig())
   alternation.serve({'train': train, 'first_step': first_step, 'pipeline': pipeline, 'evaluate': evaluate,
                      'sample': sample, 'tokenize': tokenize, 'product': product})

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from charlm.network import losses
-from charlm.workdir import layout
+from charlm.workdir import trained_model
 from data_pipeline import prepare
 
 ROWS = 1024  # at a time
@@ -32,8 +32,8 @@ def evaluate(model, tokens, length):
   """
   @tf.function(jit_compile=True, autograph=False)
   def score(stretches):
-    logits, _, _ = model(stretches[:, :-1], model.initial_state(stretches.shape[0]))
-    return losses.nats(logits, stretches[:, 1:])
+    outputs, _ = model(stretches[:, :-1], model.initial_state(stretches.shape[0]))
+    return losses.nats(outputs.logits, stretches[:, 1:])
 
   stretches = np.lib.stride_tricks.sliding_window_view(tokens, length + 1)[::length].astype(np.int32)
   nats = np.concatenate([score(part) for part in np.split(stretches, range(ROWS, len(stretches), ROWS))])
@@ -45,7 +45,7 @@ def main():
   parser.add_argument('--workdir', required=True)
   parser.add_argument('--tokens', type=int, default=20)
   args = parser.parse_args()
-  opened = layout.open_model(args.workdir)
+  opened = trained_model.load_model(args.workdir)
   _, files = prepare.prepare(opened.config.data, opened.tokenizer)
   print(json.dumps(evaluate(opened.model, np.array(files['valid'].read()), args.tokens)))
 

@@ -19,9 +19,9 @@ def main():
   import tensorflow  # noqa: F401
   times.append(time.perf_counter())
   from charlm.generation import decoding
-  from charlm.workdir import layout
+  from charlm.workdir import trained_model
   times.append(time.perf_counter())
-  opened = layout.open_model(sys.argv[1])
+  opened = trained_model.load_model(sys.argv[1], recurrence='auto')
   times.append(time.perf_counter())
   writer = decoding.Writer(opened.model, decoding.row_seeds(0, 1), temperature=0.8, top_k=0, top_p=1.0)
   ids = decoding.encode_prompt(opened.tokenizer, b'')

@@ -12,7 +12,8 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -111,3 +112,18 @@ def _make_token_files(folder: pathlib.Path, splits: Mapping[str, Text], starts: 
   files = read_token_files(folder, splits)
   assert files, folder
   return files
+
+
+def warn_of_unknown(corpus_spec: str, files: Iterable[TokenFile]) -> None:
+  """Says on standard error how many characters of these files the tokenizer does not know, if any.
+
+  Args:
+    corpus_spec: of --corpus, to name the text by.
+    files: of that corpus.
+  """
+  files = [*files]
+  unknown, tokens = sum(f.num_unknown for f in files), sum(f.num_tokens for f in files)
+  if unknown:
+    first = next(f.first_unknown for f in files if f.num_unknown)
+    print(f'warning: --corpus={corpus_spec}: {unknown:,} of {tokens:,} characters ({unknown / tokens:.2%}) are unknown '
+          f'to this model, first {first!r}', file=sys.stderr)

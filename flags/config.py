@@ -1,7 +1,6 @@
 """`Config`: all that a trained model was made with, saved as `config.json` in the workdir."""
 import dataclasses
 import json
-import pathlib
 
 from flags.data import DataConfig
 from flags.errors import UserError
@@ -47,19 +46,3 @@ class Config:
     return Config(**{name: dataclasses.replace(group, **{k: v for k, v in values.items()
                                                          if k in group.__dataclass_fields__})
                      for name, group in groups.items()})
-
-
-def read_config(workdir, flag='workdir'):
-  """The configuration that the model in `workdir` was trained with.
-
-  Raises UserError, which names the folder as `flag` does, where there is none.
-  """
-  path = pathlib.Path(workdir) / 'config.json'
-  if not workdir:
-    raise UserError(f'--{flag}: expected the folder of a trained model, such as --{flag}=runs/first')
-  if not path.is_file():
-    raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes')
-  try:
-    return Config.from_json(path.read_text(encoding='utf-8'))
-  except (UserError, OSError, UnicodeDecodeError) as error:
-    raise UserError(f'{path}: {error}') from error

@@ -102,8 +102,9 @@ def language_model(weights, tokens, states, *, cell='gru', norm='separate', wiri
                    factor=lambda flag, layer=0: 1.0):
   """The language model: tokens [B, T], a state per layer -> logits [B, T, V], features, states after each token.
 
-  weights: embedding [V, E]; input, a list of maps; layers, a list of {maps, U, gain, own}; kernels, a list of matrices;
-  bias [V]. A map is {W [n, sum(groups)], groups, gain, bias}. factor: (flag, layer) -> what is multiplied with there.
+  weights: embedding [V, E]; input, a list of maps; layers, a list of {maps, U, gain, cell}; kernels, a list of
+  matrices; bias [V]. A map is {W [n, sum(groups)], groups, gain, bias}. factor: (flag, layer) -> what is multiplied
+  with there.
   """
   def linear(x, m, norm):
     y = x @ m['W']
@@ -122,7 +123,7 @@ def language_model(weights, tokens, states, *, cell='gru', norm='separate', wiri
     read = zip(read_below(wiring, x, upward), layer['maps'], strict=True)
     maps = sum(linear(y, m, norm) for y, m in read)
     U = layer['U'] * factor('weight_drop', i)
-    after.append(LAYERS[cell](maps, state, U, layer['gain'], layer['own'], *(factor(m, i) for m in masks), norm=norm))
+    after.append(LAYERS[cell](maps, state, U, layer['gain'], layer['cell'], *(factor(m, i) for m in masks), norm=norm))
     h = after[-1][0] if cell == 'lstm' else after[-1]
     outputs.append(h * factor('dropout', i))
     upward.append(outputs[-1] * factor('layer_dropout', i))

@@ -31,8 +31,8 @@ def weights(one, number=lambda v: v.numpy().astype(np.float64)):
   else:
     kernels = [number(one.output_kernel)]
   return {'embedding': number(one.embedding), 'input': [linear(m) for m in one.input_layers],
-          'layers': [{'maps': [linear(m) for m in l.input_maps], 'U': number(l.kernel), 'gain': several(l.gain),
-                      'own': several(l.cell_weights),
+          'layers': [{'maps': [linear(m) for m in l.projections], 'U': number(l.kernel), 'gain': several(l.gain),
+                      'cell': several(l.cell_weights),
                       'initial': [number(v) for v in tf.nest.flatten(l.initial)]} for l in one.recurrent_layers],
           'kernels': kernels, 'bias': number(one.output_bias)}
 

@@ -5,7 +5,6 @@ import os
 
 from charlm.workdir import layout
 from flags import parse
-from flags.config import read_config
 from flags.data import is_path
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
@@ -21,11 +20,12 @@ def main(given):
   what luck does to --mc_dropout and --free_running).
   """
   config = EvaluateConfig(**given)
-  read_config(config.workdir)
+  layout.read_config(config.workdir)
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.evaluation import scoring
+    from charlm.workdir import trained_model
     from data_pipeline import prepare
-  opened = layout.open_model(config.workdir, config.weights)
+  opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
   opened.config.data.check_recurrence(config.recurrence)
   data, split = choose_data(config, opened.config.data)
   _, files = prepare.prepare(data, opened.tokenizer)
@@ -40,53 +40,55 @@ def main(given):
                     f'{", ".join(files)}')
   if config.free_running >= file.num_tokens:
     raise _too_short(config, f'{file.num_tokens:,} tokens')
-  layout.warn_of_unknown(data.corpus, [file])
-  scorer, how = make_scorer(config, opened, file)
-  sums = scoring.evaluate_file(scorer, file, batch_size=config.batch_size or int(config.dynamic),
-                                  length=config.dynamic_length if config.dynamic else config.chunk_length,
-                                  bar=scoring.progress_bar)
+  prepare.warn_of_unknown(data.corpus, [file])
+  nats, tokens, how = score(config, opened, file)
   if config.free_running:
     how |= run_freely(config, opened.model, file)
-  print(json.dumps({**scoring.report(sums, file), 'corpus': data.corpus, 'split': split,
+  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': data.corpus, 'split': split,
                     'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
 
 
-def make_scorer(config, opened, file):
-  """-> what scores the batches of a TokenFile (a Learner, or its stand-in), and what to say beside the figures."""
+def score(config, opened, file):
+  """Scores a TokenFile as the flags say -> nats (sum), tokens (count), and what to say beside the figures."""
   from charlm.evaluation import dynamic, mc_dropout, scoring
-  from charlm.training import learner
-  if config.mc_dropout:
-    if not opened.config.model.drops:
-      raise UserError(f'--mc_dropout={config.mc_dropout}: --workdir={config.workdir} was trained without dropout; '
-                      'expected a model that was trained with --dropout, --recurrent_dropout or --zoneout')
-    scorer = mc_dropout.McDropout(opened.model, passes=config.mc_dropout, seed=config.seed,
-                                  recurrence=config.recurrence)
-    return scorer, {'mc_dropout': config.mc_dropout, 'seed': config.seed}
+  options = {'batch_size': config.batch_size, 'length': config.chunk_length, 'progress': scoring.progress_bar}
   if config.dynamic:
-    trained = training_file(opened, config.corpus)
-    length, of_trained = (min(config.dynamic_length, f.num_tokens - 1) for f in (file, trained))
-    scored = scoring.rows_of(file, config.batch_size or 1, length)
-    rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // of_trained))
-    scorer = dynamic.Dynamic(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay,
-                             recurrence=config.recurrence)
-    batches, steps = scoring.training_batches(trained, rows, of_trained, config.dynamic_statistics)
-    scorer.gather(scoring.progress_bar(batches, steps), rows)
-    return scorer, {'dynamic': {'learning_rate': scorer.learning_rate, 'decay': config.dynamic_decay,
-                                'length': length, 'rows': scored.batch_size,
-                                'statistics_tokens': steps * rows * of_trained}}
-  return learner.Learner(opened.model, strategy=learner.make_strategy('default'), recurrence=config.recurrence), {}
+    scorer, how = make_dynamic_scorer(config, opened, file)
+    options |= {'batch_size': config.batch_size or 1, 'length': config.dynamic_length}
+    return *dynamic.score_file(scorer, file, **options), how
+  if not config.mc_dropout:
+    return *scoring.score_file(scoring.PlainScorer(opened.model), file, **options), {}
+  if not opened.config.model.drops:
+    raise UserError(f'--mc_dropout={config.mc_dropout}: --workdir={config.workdir} was trained without dropout; '
+                    'expected a model that was trained with --dropout, --recurrent_dropout or --zoneout')
+  scorer = mc_dropout.McDropoutScorer(opened.model, passes=config.mc_dropout, seed=config.seed)
+  return *scoring.score_file(scorer, file, **options), {'mc_dropout': config.mc_dropout, 'seed': config.seed}
+
+
+def make_dynamic_scorer(config, opened, file):
+  """-> a DynamicScorer that has gone over the text trained on, and what to say of it beside the figures."""
+  from charlm.evaluation import dynamic, scoring
+  trained = training_file(opened, config.corpus)
+  length, trained_length = (min(config.dynamic_length, f.num_tokens - 1) for f in (file, trained))
+  rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // trained_length))
+  scorer = dynamic.DynamicScorer(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay)
+  batches, steps = dynamic.training_batches(trained, rows, trained_length, config.dynamic_statistics)
+  scorer.gather(scoring.progress_bar(batches, steps), rows)
+  return scorer, {'dynamic': {'learning_rate': scorer.learning_rate, 'decay': config.dynamic_decay, 'length': length,
+                              'rows': scoring.rows_of(file, config.batch_size or 1, length).batch_size,
+                              'statistics_tokens': steps * rows * trained_length}}
 
 
 def run_freely(config, model, file):
   """-> what --free_running adds to the figures. Raises UserError where the text is too short for it."""
   from charlm.evaluation import free_running, scoring
-  sums = free_running.evaluate_file(model, file, config.free_running, seed=config.seed, batch_size=config.batch_size,
-                                    length=config.chunk_length, recurrence=config.recurrence,
-                                    bar=scoring.progress_bar)
-  if not sums['stretches']:
+  nats, stretches = free_running.score_file(model, file, config.free_running, seed=config.seed,
+                                            batch_size=config.batch_size, length=config.chunk_length,
+                                            progress=scoring.progress_bar)
+  if not stretches:
     raise _too_short(config, 'no stretch of so many tokens without the start of a document')
-  return {'free_running_nats_per_token': [nats / sums['stretches'] for nats in sums['nats']],
-          'free_running_stretches': sums['stretches'], 'seed': config.seed}
+  return {'free_running_nats_per_token': (nats / stretches).tolist(), 'free_running_stretches': stretches,
+          'seed': config.seed}
 
 
 def _too_short(config, what):

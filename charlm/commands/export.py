@@ -1,8 +1,8 @@
 """charlm-export: writes a trained model as a SavedModel for TF Serving."""
 import dataclasses
 
+from charlm.workdir import layout
 from flags import parse
-from flags.config import read_config
 from flags.errors import UserError
 from flags.serving import ExportConfig
 
@@ -17,11 +17,11 @@ def main(given):
   chosen = ExportConfig(**given)
   if not chosen.export_dir:
     raise UserError('--export_dir: expected a folder for the served model, such as --export_dir=served/mine')
-  read_config(chosen.workdir)
+  layout.read_config(chosen.workdir)
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.serving import export
-    from charlm.workdir import layout
-  opened = layout.open_model(chosen.workdir, chosen.weights)
+    from charlm.workdir import trained_model
+  opened = trained_model.load_model(chosen.workdir, chosen.weights)
   path = export.export(opened.model, opened.tokenizer, chosen.export_dir, version=chosen.version,
                        facts=facts(opened))
   first = 'import tensorflow_text; ' if opened.tokenizer.trackable else ''

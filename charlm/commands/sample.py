@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 
+from charlm.workdir import layout
 from flags import parse
-from flags.config import read_config
 from flags.errors import UserError
 from flags.generation import SampleConfig
 from flags.schema import unescaped
@@ -29,13 +29,13 @@ def main(given):
   """
   chosen = SampleConfig(**given)
   source, prompt = read_prompt(chosen)
-  read_config(chosen.workdir)
+  layout.read_config(chosen.workdir)
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation import decoding
-    from charlm.workdir import layout
-  opened = layout.open_model(chosen.workdir, chosen.weights)
+    from charlm.workdir import trained_model
+  opened = trained_model.load_model(chosen.workdir, chosen.weights, chosen.recurrence)
   writer = Timed(decoding.Writer(opened.model, decoding.row_seeds(chosen.seed, chosen.num_samples),
-                                 recurrence=chosen.recurrence, temperature=chosen.temperature, top_k=chosen.top_k,
+                                 temperature=chosen.temperature, top_k=chosen.top_k,
                                  top_p=chosen.top_p))
   sys.stdout.reconfigure(errors='replace')
   if chosen.interactive:

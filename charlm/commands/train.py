@@ -4,7 +4,7 @@ import pathlib
 import sys
 import time
 
-from charlm.training import resume
+from charlm.training import resume, summary
 from charlm.workdir import checkpoint, layout
 from flags import parse
 from flags.data import DataConfig, is_path
@@ -33,47 +33,75 @@ def main(given):
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation import decoding
-    from charlm.network import native
-    from charlm.training import optimizer, trainer
-    from data_pipeline import prepare
+    from charlm.network.backend import choice
+    from charlm.training import checks, optimizer, trainer
+    from charlm.training.budget import Budget
+    from charlm.training.distribution import Distribution, make_strategy
     from data_pipeline.rows import check_fits
   optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
-  if not config.data.document_reset:
-    native.leave_threads(run_config.recurrence, config.model)
+  config.data.check_recurrence(run_config.recurrence)
+  backend = choice.choose(run_config.recurrence, config.model)
+  choice.share_cores(backend, resets=config.data.document_reset)
   if not given.keys() & {'corpus', 'preset'} and not layout.config_path(folder).exists():
     print(f'notice: --corpus was left out: this learns {config.data.corpus}, the language reference of Python',
           file=sys.stderr)
-  begun, tokenizer, weights = layout.begun(folder), None, None
-  if config.train.init_from and not checkpoint.saved(folder):  # evaluated, perhaps, but nothing to go on from yet
-    _, tokenizer, weights, _ = layout.open_weights(config.train.init_from, config.train.init_weights, 'init_from')
-  if begun:
-    tokenizer = layout.load_tokenizer(folder)
-  tokenizer, files = prepare.prepare(config.data, tokenizer)
-  if config.train.init_from:
-    layout.warn_of_unknown(config.data.corpus, files.values())
-  if not begun:
-    config = fitted(config, given, files, tokenizer.vocab_size)
+  resumes = layout.has_checkpoint(folder)
+  tokenizer, files, weights = read_text(folder, config, resumes)
+  distribution = Distribution(make_strategy(config.train.strategy))
+  if not resumes:
+    config = fitted(config, given, files, tokenizer.vocab_size, distribution.replicas)
   check_fits(config.data, files)
-  run_ = trainer.Trainer(config, folder, files['train'], files.get('valid'),
-                         layout.identity(tokenizer, files), started=started, profile=run_config.profile,
-                         recurrence=run_config.recurrence, weights=weights,
-                         write_sample=decoding.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
-  with layout.locked(folder):  # nothing is written before all is known to fit together
-    if begun:
+  checks.check(config, files, distribution.replicas)
+  learner = make_learner(config, tokenizer.vocab_size, backend, distribution, weights)
+  valid_tokens = files['valid'].num_tokens if 'valid' in files else 0
+  run_ = trainer.Trainer(
+      trainer.Run(folder, config, checkpoint.identity(tokenizer, files), run_config.profile), files, learner,
+      Budget(config.train, valid_tokens, started=started),
+      decoding.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+  with layout.lock(folder):  # nothing is written before all is known to fit together
+    if resumes:
       layout.set_best_aside(folder)
-      layout.save_places(folder, config)
+      layout.update_config(folder, config)
     else:
       layout.save_config(folder, config, tokenizer)
-    run_.run()
-  print(layout.summary(folder, run_.state, config.train.average))
+    run_.train()
+  print(summary.summarize(folder, run_.state(), config.train.average))
 
 
-def fitted(config, given, files, vocab_size):
+def read_text(folder, config, resumes):
+  """-> the tokenizer, {split: TokenFile}, and the weights to start from, if --init_from names some."""
+  from charlm.workdir import trained_model
+  from data_pipeline import prepare
+  from data_pipeline.tokenizers.registry import load_tokenizer
+  tokenizer = weights = None
+  if config.train.init_from and not checkpoint.saved(folder):  # evaluated, perhaps, but nothing to go on from yet
+    _, tokenizer, weights, _ = trained_model.load_weights(
+        config.train.init_from, config.train.init_weights, 'init_from')
+  if resumes:
+    tokenizer = load_tokenizer(folder)
+  tokenizer, files = prepare.prepare(config.data, tokenizer)
+  if config.train.init_from:
+    prepare.warn_of_unknown(config.data.corpus, files.values())
+  return tokenizer, files, weights
+
+
+def make_learner(config, vocab_size, backend, distribution, weights):
+  """The model with its first weights, and what trains it. weights: arrays of a checkpoint, or None."""
+  from charlm.network.model import LanguageModel
+  from charlm.training.learner import Learner
+  with distribution.strategy.scope():
+    model = LanguageModel(config.model, vocab_size, seed=config.train.seed, backend=backend)
+  if weights:
+    checkpoint.restore('model', model.variables, weights)
+  return Learner(model, config.train, config.data, distribution)
+
+
+def fitted(config, given, files, vocab_size, replicas):
   """The configuration with what fits the text and the time; says on standard error what that is."""
-  from charlm.network import native
-  from charlm.training import autoconfig, learner
+  from charlm.network.backend import kernels
+  from charlm.training import autoconfig
   tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
-  threads, replicas = native.threads(), learner.make_strategy(config.train.strategy).num_replicas_in_sync
+  threads = kernels.threads()
   chosen = autoconfig.fit(config, given, *tokens, vocab_size, threads=threads, replicas=replicas)
   if chosen:
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())

@@ -11,11 +11,17 @@ The text should be one row. With more, the rows share their weights, so that ear
 learned from the middle of the text, too; no token is learned from before it is scored.
 """
 import math
+from collections.abc import Iterable
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from charlm.network import losses, native
+from charlm.evaluation import scoring
+from charlm.network import losses
+from charlm.network.model import LanguageModel
+from data_pipeline import streams
+from data_pipeline.rows import training_rows
+from data_pipeline.token_files import TokenFile
 from flags.errors import RunError
 
 EPSILON = 0.1  # epsilon over mean(M), so that it suits any scale of the loss
@@ -25,64 +31,75 @@ RATE = 0.04
 ROWS = 32  # of training text, that M is taken from: gradients of fewer are larger, and would ask for another eta
 
 
-class Dynamic:
-  """A model and the statistics M; scores batches as a Learner does, and leaves the model as it was."""
-  replicas, strategy = 1, tf.distribute.get_strategy()
+class DynamicScorer(scoring.OneDevice):
+  """A model and the statistics M. It learns while it scores; `restore` brings the trained weights back."""
 
-  def __init__(self, model, *, learning_rate, decay, recurrence='auto'):
-    """learning_rate: eta; 0 chooses. decay: lambda. recurrence: a flag."""
+  def __init__(self, model: LanguageModel, *, learning_rate: float, decay: float):
+    """learning_rate: eta; 0 chooses one. decay: lambda."""
     self.model, self.decay = model, decay
-    self.native_kernels = native.chosen(recurrence, model.config)
     self.weights = model.trainable_variables
     self.start = [tf.identity(w) for w in self.weights]
     self.learning_rate = learning_rate or RATE / math.sqrt(sum(w.shape.num_elements() for w in self.weights))
-    self._squares = tf.function(self._add_squares, jit_compile=True, autograph=False)
+    self._add_squares = tf.function(self._squares, jit_compile=True, autograph=False)
     self._step = tf.function(self._score_and_learn, jit_compile=True, autograph=False)
 
-  def gather(self, batches, batch_size):
-    """Takes M from batches of training text, which must not be none."""
+  def gather(self, batches: Iterable[streams.Batch], batch_size: int) -> None:
+    """Takes M from batches of training text, of which there must be one at least."""
     carry, squares, count = self.model.initial_state(batch_size), [tf.zeros_like(w) for w in self.weights], 0
     for batch in batches:
-      carry, squares = self._squares(batch, carry, squares)
+      squares, carry = self._add_squares(batch, carry, squares)
       count += 1
     scales = [tf.sqrt(s / count) for s in squares]
     mean = sum(float(tf.reduce_sum(s)) for s in scales) / sum(s.shape.num_elements() for s in scales)
     self.pulls = [tf.minimum(self.decay * s / mean, 1.0) for s in scales]
     self.rates = [self.learning_rate / (s + EPSILON * mean) for s in scales]
 
-  def evaluate(self, batches, batch_size):
-    """-> {'nats': sum, 'tokens': count} over all batches, in float64. Raises RunError where they are not finite."""
-    carry, sums = self.model.initial_state(batch_size), []
-    try:
-      for batch in batches:
-        carry, part = self._step(batch, carry)
-        sums.append(part)
-    finally:
-      for weight, start in zip(self.weights, self.start, strict=True):
-        weight.assign(start)
-    nats, tokens = np.sum(np.array(sums, np.float64), 0)
-    if not math.isfinite(nats):
-      raise RunError(f'the loss is {nats} nats: the model has unlearned all it knew. Try a lower '
-                     '--dynamic_learning_rate, or a longer --dynamic_length')
-    return {'nats': float(nats), 'tokens': int(tokens)}
+  def score(self, batch: streams.Batch, carry: Any) -> tuple[list[scoring.Sums], Any]:
+    """As `Scorer.score`: scores the segment, then learns from it."""
+    sums, carry = self._step(batch, carry)
+    return [sums], carry
+
+  def restore(self) -> None:
+    """Brings the trained weights back."""
+    for weight, start in zip(self.weights, self.start, strict=True):
+      weight.assign(start)
 
   def _gradients(self, batch, carry):
-    """-> g, carry, (nats, tokens)."""
+    """-> g, (nats, tokens), carry."""
     with tf.GradientTape() as tape:
-      logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset),
-                                    native_kernels=self.native_kernels, differentiable=True,
-                                    starts=batch.starts)
-      nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
+      outputs, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset), resets=batch.starts)
+      nats = tf.reduce_sum(losses.nats(outputs.logits, batch.tokens[:, 1:]) * batch.weight)
       loss = nats / batch.weight.shape.num_elements()
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]
-    return gradients, carry, (nats, tf.reduce_sum(batch.weight))
+    return gradients, (nats, tf.reduce_sum(batch.weight)), carry
 
-  def _add_squares(self, batch, carry, squares):
-    gradients, carry, _ = self._gradients(batch, carry)
-    return carry, [s + tf.square(g) for s, g in zip(squares, gradients, strict=True)]
+  def _squares(self, batch, carry, squares):
+    gradients, _, carry = self._gradients(batch, carry)
+    return [s + tf.square(g) for s, g in zip(squares, gradients, strict=True)], carry
 
   def _score_and_learn(self, batch, carry):
-    gradients, carry, sums = self._gradients(batch, carry)
+    gradients, sums, carry = self._gradients(batch, carry)
     for weight, start, pull, rate, g in zip(self.weights, self.start, self.pulls, self.rates, gradients, strict=True):
       weight.assign_add(pull * (start - weight) - rate * g)
-    return carry, sums
+    return sums, carry
+
+
+def score_file(scorer: DynamicScorer, file: TokenFile, **options: Any) -> tuple[float, int]:
+  """As `scoring.score_file`, and leaves the model as it was. Raises RunError where the loss is not finite."""
+  try:
+    nats, tokens = scoring.score_file(scorer, file, **options)
+  finally:
+    scorer.restore()
+  if not math.isfinite(nats):
+    raise RunError(f'the loss is {nats} nats: the model has unlearned all it knew. Try a lower '
+                   '--dynamic_learning_rate, or a longer --dynamic_length')
+  return nats, tokens
+
+
+def training_batches(file: TokenFile, batch_size: int, length: int, steps: int) -> tuple[tf.data.Dataset, int]:
+  """-> the first chunks of each row of a training split, and their number: `steps`, or a pass if that is less."""
+  rows = training_rows(file.num_tokens, batch_size)
+  batches = streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
+                                    stride=length, starts=streams.mapped_starts(file))
+  steps = min(steps, rows.steps(length=length, stride=length))
+  return batches.take(steps), steps

@@ -10,60 +10,77 @@ one, and what the losses rise by is what reading one's own samples costs:
 A stretch in which the text ends or a document starts is left out. A stretch's samples follow from the seed and its
 place in the text, whatever the rows and chunks are.
 """
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 
 from charlm.evaluation import scoring
 from charlm.generation import decoding, rollout
-from charlm.network import losses, native
+from charlm.network import losses
+from charlm.network.model import LanguageModel
+from data_pipeline import streams
+from data_pipeline.rows import Rows
+from data_pipeline.token_files import TokenFile
 
 
-def evaluate_file(model, file, steps, *, seed=0, batch_size=0, length=scoring.EVALUATION_LENGTH, recurrence='auto',
-                  bar=None):
-  """Runs freely from all along a split.
+class FreeRunningScorer(scoring.OneDevice):
+  """The loss of each of K tokens after observed text."""
 
-  Args:
-    model: a LanguageModel.
-    file: a TokenFile of at least 2 tokens.
-    steps: K, at least 2.
-    seed: what all samples follow from.
-    batch_size, length, bar: as in `scoring.evaluate_file`; chunks are as much longer as makes them whole stretches.
-    recurrence: a flag.
+  def __init__(self, model: LanguageModel, rows: Rows, steps: int, seed: int):
+    """rows: the cut of the text, whose lengths are whole stretches. steps: K. seed: what all samples follow from."""
+    self.model, self.rows, self.steps, self.seed = model.with_backend(model.backend.forward_only()), rows, steps, seed
+    self._compiled = tf.function(self._score, jit_compile=True, autograph=False)
 
-  Returns:
-    {'nats': [K] sums over stretches, 'stretches': count}.
-  """
-  length = -(-min(length, file.num_tokens - 1) // steps) * steps
-  rows = scoring.rows_of(file, batch_size, length)
-  native_kernels = native.chosen(recurrence, model.config)
+  def initial_carry(self, rows: int) -> Any:
+    """As `Scorer.initial_carry`: the state, and the number of each row's first stretch in the text, [B] int64."""
+    first = (np.arange(rows) * self.rows.length - self.rows.lead) // self.steps
+    return self.model.initial_state(rows), tf.constant(first, tf.int64)
 
-  @tf.function(jit_compile=True, autograph=False)
-  def score(batch, carry, first):
-    """first [B] int64: the number of each row's first stretch in the text -> carry, nats [K], count."""
-    state = model.reset(carry, batch.reset)
-    logits, states, carry = model(batch.tokens[:, :-1], state, native_kernels=native_kernels, starts=batch.starts)
-    stretches = rollout.cut(batch, states, logits, steps - 1, every=steps)
-    place = tf.reshape(first + tf.range(length // steps, dtype=tf.int64)[:, None], [-1])
-    numbers = decoding.random_numbers(seed + place * 2**32, 0, steps - 1)[:, :, 0]
-    free, _ = rollout.run(model.stepper(native_kernels), stretches, tf.ones_like(stretches.inputs, tf.bool), numbers,
-                             initial=model.initial_state(place.shape[0]))
+  def score(self, batch: streams.Batch, carry: Any) -> tuple[list[scoring.Sums], Any]:
+    """As `Scorer.score`, of nats [K] and the number of stretches."""
+    sums, carry = self._compiled(batch, carry)
+    return [sums], carry
+
+  def _score(self, batch, carry):
+    (state, first), steps, model = carry, self.steps, self.model
+    chunk_stretches = batch.weight.shape[1] // steps
+    outputs, state = model(batch.tokens[:, :-1], model.reset(state, batch.reset), resets=batch.starts)
+    stretches = rollout.cut(batch, outputs.states, outputs.logits, steps - 1, every=steps)
+    place = tf.reshape(first + tf.range(chunk_stretches, dtype=tf.int64)[:, None], [-1])
+    numbers = decoding.random_numbers(self.seed + place * 2**32, 0, steps - 1)[:, :, 0]
+    free, _ = rollout.run(model.stepper(), stretches, tf.ones_like(stretches.inputs, tf.bool), numbers,
+                          initial=model.initial_state(place.shape[0]))
 
     def at_starts(x):
       """[B, T] -> [1, P B]"""
       return tf.reshape(tf.transpose(x[:, ::steps]), [1, -1])
 
-    observed = at_starts(losses.nats(logits, batch.tokens[:, 1:]))
+    observed = at_starts(losses.nats(outputs.logits, batch.tokens[:, 1:]))
     nats = tf.concat([observed, losses.nats(free, stretches.targets)], 0)
     whole = tf.reduce_min(tf.concat([at_starts(batch.weight), stretches.weight], 0), 0)
     if stretches.starts is not None:
       whole *= 1 - tf.cast(tf.reduce_any(stretches.starts, 0), tf.float32)
-    return carry, (tf.linalg.matvec(nats, whole), tf.reduce_sum(whole))
+    return (tf.linalg.matvec(nats, whole), tf.reduce_sum(whole)), (state, first + chunk_stretches)
 
-  carry, sums, offset = model.initial_state(rows.batch_size), [], -rows.lead
+
+def score_file(model: LanguageModel, file: TokenFile, steps: int, *, seed: int = 0, batch_size: int = 0,
+               length: int = scoring.CHUNK_LENGTH, progress: scoring.Progress | None = None) -> tuple[np.ndarray, int]:
+  """Runs freely from all along a split.
+
+  Args:
+    model: to judge.
+    file: a TokenFile of at least 2 tokens.
+    steps: K, at least 2.
+    seed: what all samples follow from.
+    batch_size, length, progress: as in `scoring.score_file`; chunks are lengthened to whole stretches.
+
+  Returns:
+    nats [K], summed over stretches, and the number of stretches.
+  """
+  length = -(-min(length, file.num_tokens - 1) // steps) * steps
+  rows = scoring.rows_of(file, batch_size, length)
   batches = scoring.stream(file, rows, length)
-  for batch in bar(batches, rows.steps(length=length, stride=length)) if bar else batches:
-    carry, part = score(batch, carry, tf.constant((np.arange(rows.batch_size) * rows.length + offset) // steps))
-    sums.append(part)
-    offset += length
-  nats, count = (np.sum(np.array(s, np.float64), 0) for s in zip(*sums, strict=True))
-  return {'nats': nats.tolist(), 'stretches': int(count)}
+  if progress:
+    batches = progress(batches, rows.steps(length=length, stride=length))
+  return scoring.accumulate(FreeRunningScorer(model, rows, steps, seed), batches, rows.batch_size)

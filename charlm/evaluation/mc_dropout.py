@@ -6,42 +6,45 @@ probabilities of the passes are averaged, token by token, and the loss is -log o
 """
 import copy
 import dataclasses
+from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from charlm.network import losses, native
+from charlm.evaluation import scoring
+from charlm.network import losses
+from charlm.network.dropout import Noise
+from charlm.network.model import LanguageModel
+from data_pipeline import streams
 
 
-class McDropout:
-  """A model with dropout; scores batches as a Learner does."""
-  replicas, strategy = 1, tf.distribute.get_strategy()
+class McDropoutScorer(scoring.OneDevice):
+  """The mean of the probabilities of several passes, each with dropout of its own."""
 
-  def __init__(self, model, *, passes, seed, recurrence='auto'):
-    """recurrence: a flag."""
+  def __init__(self, model: LanguageModel, *, passes: int, seed: int):
     self.model, self.passes, self.seed = copy.copy(model), passes, seed
-    self.model.config = dataclasses.replace(model.config, initial_state='zeros')  # what drops is drawn, and no noise
-    self.native_kernels = native.chosen(recurrence, model.config)
+    self.model.backend = model.backend.forward_only()
+    self.model.config = dataclasses.replace(model.config, initial_state='zeros')  # its noise is for training
     self._pass = tf.function(self._one_pass, jit_compile=True, autograph=False)
     self._sums = tf.function(self._mean_sums, jit_compile=True, autograph=False)
 
-  def evaluate(self, batches, batch_size):
-    """-> {'nats': sum, 'tokens': count} over all batches, in float64."""
-    carries, sums = [self.model.initial_state(batch_size)] * self.passes, []
-    for i, batch in enumerate(batches):
-      # Pass by pass, so that masks which the rows of a batch share differ between passes, too.
-      seeds = [tf.constant([self.seed, i * self.passes + p]) for p in range(self.passes)]
-      passes = [self._pass(batch, carry, seed) for carry, seed in zip(carries, seeds, strict=True)]
-      carries = [carry for carry, _ in passes]
-      sums.append(self._sums([nats for _, nats in passes], batch.weight))
-    nats, tokens = np.sum(np.array(sums, np.float64), 0)
-    return {'nats': float(nats), 'tokens': int(tokens)}
+  def initial_carry(self, rows: int) -> Any:
+    """As `Scorer.initial_carry`: a state for each pass, and how many passes over a chunk were made."""
+    return [self.model.initial_state(rows)] * self.passes, 0
 
-  def _one_pass(self, batch, carry, seed):
-    """-> carry, nats [B, T] under one draw of the masks."""
-    logits, _, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset), training=True, seed=seed,
-                                  native_kernels=self.native_kernels, starts=batch.starts)
-    return carry, losses.nats(logits, batch.tokens[:, 1:])
+  def score(self, batch: streams.Batch, carry: Any) -> tuple[list[scoring.Sums], Any]:
+    """As `Scorer.score`."""
+    states, made = carry
+    # Pass by pass, so that masks which the rows of a batch share differ between passes, too.
+    steps = [tf.constant(made + i, tf.int64) for i in range(self.passes)]
+    passes = [self._pass(batch, state, step) for state, step in zip(states, steps, strict=True)]
+    sums = self._sums([nats for nats, _ in passes], batch.weight)
+    return [sums], ([state for _, state in passes], made + self.passes)
+
+  def _one_pass(self, batch, state, step):
+    """-> nats [B, T] under one draw of the masks, the next state."""
+    state = self.model.reset(state, batch.reset)
+    outputs, state = self.model(batch.tokens[:, :-1], state, Noise(self.seed, step), batch.starts)
+    return losses.nats(outputs.logits, batch.tokens[:, 1:]), state
 
   def _mean_sums(self, passes, weight):
     """nats [B, T] of each pass -> sum of -log of the mean probability, count."""

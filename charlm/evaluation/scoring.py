@@ -1,74 +1,137 @@
-"""How likely a text is: every target counted once, whatever the number of rows and the chunk length."""
+"""How likely a text is: every target counts once, whatever the number of rows and the chunk length."""
 import math
 import sys
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
+import numpy as np
+import tensorflow as tf
 import tqdm
 
+from charlm.network import losses
+from charlm.network.model import LanguageModel
 from data_pipeline import streams
-from data_pipeline.rows import evaluation_batch_size, evaluation_rows, training_rows
+from data_pipeline.rows import Rows, evaluation_batch_size, evaluation_rows
+from data_pipeline.token_files import TokenFile
 from flags.evaluation import EvaluateConfig
 
-EVALUATION_LENGTH = EvaluateConfig.chunk_length
+CHUNK_LENGTH = EvaluateConfig.chunk_length
+
+Progress = Callable[[Iterable, int], Iterable]  # (iterable, its length) -> the same, which shows how far it is
+Sums = tuple[tf.Tensor, tf.Tensor]  # nats, a scalar or one for each of several losses; and how many targets
 
 
-def evaluate_file(learner, file, *, batch_size=0, length=EVALUATION_LENGTH, bar=None):
-  """Evaluates a split.
+class Scorer(Protocol):
+  """A way to score text."""
+  replicas: int
+
+  def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Iterable[Any]:
+    """make(tf.distribute.InputContext or None) -> batches, as `score` takes them."""
+
+  def initial_carry(self, rows: int) -> Any:
+    """What `score` takes with the first batch, for so many rows in all."""
+
+  def score(self, batch: Any, carry: Any) -> tuple[list[Sums], Any]:
+    """-> the sums over a batch, of each replica, and the carry for the next batch."""
+
+
+class OneDevice:
+  """The part of a Scorer that is the same for all on one device."""
+  replicas = 1
+  model: LanguageModel
+
+  def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Iterable[Any]:
+    """As `Scorer.batches`."""
+    return make(None)
+
+  def initial_carry(self, rows: int) -> Any:
+    """As `Scorer.initial_carry`: the state where text begins."""
+    return self.model.initial_state(rows)
+
+
+class PlainScorer(OneDevice):
+  """Each token by the model as it is."""
+
+  def __init__(self, model: LanguageModel):
+    self.model = model.with_backend(model.backend.forward_only())
+    self.compiled = tf.function(self._score, jit_compile=True, autograph=False)
+
+  def score(self, batch: streams.Batch, carry: Any) -> tuple[list[Sums], Any]:
+    """As `Scorer.score`."""
+    sums, carry = self.compiled(batch, carry, 0)
+    return [sums], carry
+
+  def _score(self, batch, carry, replica):
+    del replica  # there so that each replica compiles a function of its own, with its own variables
+    state = self.model.reset(carry, batch.reset)
+    outputs, carry = self.model(batch.tokens[:, :-1], state, resets=batch.starts)
+    nats = tf.reduce_sum(losses.nats(outputs.logits, batch.tokens[:, 1:]) * batch.weight)
+    return (nats, tf.reduce_sum(batch.weight)), carry
+
+
+def accumulate(scorer: Scorer, batches: Iterable[Any], rows: int) -> tuple[Any, int]:
+  """Scores batches of so many rows, one after the other.
+
+  Returns:
+    nats, summed in float64, a number or an array; and how many targets counted.
+  """
+  carry, sums = scorer.initial_carry(rows), []
+  for batch in batches:
+    part, carry = scorer.score(batch, carry)
+    sums += part
+  nats, counts = (np.sum(np.array(s, np.float64), 0) for s in zip(*sums, strict=True))
+  return nats, int(counts)
+
+
+def score_file(scorer: Scorer, file: TokenFile, *, batch_size: int = 0, length: int = CHUNK_LENGTH,
+               progress: Progress | None = None) -> tuple[Any, int]:
+  """Scores a split.
 
   Args:
-    learner: a Learner, or what stands in for one, with the weights to judge.
+    scorer: with the model to judge.
     file: a TokenFile of at least 2 tokens.
     batch_size: rows, of a chunk each at least; 0 chooses.
     length: tokens in a chunk, at most.
-    bar: (iterable, total) -> iterable, to show progress; None shows none.
+    progress: shows how far it is.
 
   Returns:
-    {'nats': sum, 'tokens': count}.
+    As `accumulate`.
   """
   length = min(length, file.num_tokens - 1)
-  rows = rows_of(file, batch_size, length, learner.replicas)
-  batches = streams.distribute(learner.strategy, lambda context: stream(file, rows, length, context))
-  if bar:
-    batches = bar(batches, rows.steps(length=length, stride=length))
-  return learner.evaluate(batches, rows.batch_size)
+  rows = rows_of(file, batch_size, length, scorer.replicas)
+  batches = scorer.batches(lambda context: stream(file, rows, length, context))
+  if progress:
+    batches = progress(batches, rows.steps(length=length, stride=length))
+  return accumulate(scorer, batches, rows.batch_size)
 
 
-def rows_of(file, batch_size, length, replicas=1):
+def rows_of(file: TokenFile, batch_size: int, length: int, replicas: int = 1) -> Rows:
   """The cut of a TokenFile into rows, of a chunk each at least; batch_size: how many, or 0."""
   batch_size = batch_size or evaluation_batch_size(file.num_tokens)
   batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
   return evaluation_rows(file.num_tokens, -(-batch_size // replicas) * replicas, length)
 
 
-def stream(file, rows, length, context=None):
+def stream(file: TokenFile, rows: Rows, length: int, context: Any = None) -> tf.data.Dataset:
   """Batches of a TokenFile, every target counted once."""
   return streams.evaluation_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
                                    context=context, starts=streams.mapped_starts(file))
 
 
-def training_batches(file, batch_size, length, steps):
-  """-> the first chunks of each row of a training split, and their number: `steps`, or a pass if that is less."""
-  rows = training_rows(file.num_tokens, batch_size)
-  batches = streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
-                                    stride=length, starts=streams.mapped_starts(file))
-  steps = min(steps, rows.steps(length=length, stride=length))
-  return batches.take(steps), steps
-
-
-def report(sums, file):
-  """{'nats', 'tokens'} of a whole TokenFile -> the figures that people compare.
+def report(nats: float, tokens: int, file: TokenFile) -> dict[str, Any]:
+  """The figures that people compare, of a whole TokenFile.
 
   Bits are per byte and character of the text that was predicted, which is all but its first token. Characters that the
   tokenizer does not know are one token, `unknown` of them: where there are many, the figures say little.
   """
-  nats, tokens = sums['nats'], sums['tokens']
   num_bytes = file.num_bytes - file.first_token_bytes
   characters = file.num_characters - file.first_token_characters
-  bits = nats / math.log(2)
-  return {'nats_per_token': nats / tokens, 'bits_per_byte': bits / num_bytes,
+  bits = float(nats) / math.log(2)
+  return {'nats_per_token': float(nats) / tokens, 'bits_per_byte': bits / num_bytes,
           'bits_per_character': bits / characters if characters else None,
           'tokens': tokens, 'unknown': file.num_unknown, 'characters': characters, 'bytes': num_bytes}
 
 
-def progress_bar(batches, total):
+def progress_bar(batches: Iterable, total: int) -> Iterable:
   """Shows chunks done, rate and time left on standard error where that is a terminal."""
   return tqdm.tqdm(batches, total=total, unit=' chunks', leave=False, disable=not sys.stderr.isatty())

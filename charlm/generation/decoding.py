@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from charlm.network import native
 from flags.errors import RunError
 
 BLOCK = 64  # random numbers that one draw makes; changing it changes every text
@@ -199,7 +198,7 @@ def sample_writer(tokenizer, **options):
   It is compiled once and reads the weights anew each time, so `write` takes the same model always.
   """
   prompt = encode_prompt(tokenizer, b'')[None]
-  compiled = tf.function(lambda model: complete(model.stepper(), model.initial_state(1), prompt,
+  compiled = tf.function(lambda model: complete(model.portable().stepper(), model.initial_state(1), prompt,
                                                 tf.constant([prompt.size]), **options).tokens,
                          autograph=False)
   return lambda model: tokenizer.decode(compiled(model)[0])
@@ -218,9 +217,9 @@ class Writer:
   The model's weights are read here, once.
   """
 
-  def __init__(self, model, seeds, *, recurrence='auto', **options):
-    """seeds: [B] int64, each text's own. recurrence: a flag. options: temperature, top_k, top_p as in `generate`."""
-    advance = model.stepper(native.chosen(recurrence, model.config))
+  def __init__(self, model, seeds, **options):
+    """seeds: [B] int64, each text's own. options: temperature, top_k, top_p as in `generate`."""
+    advance = model.stepper()
     self._rows, self._initial = len(seeds), model.initial_state(1)
 
     @tf.function(jit_compile=True, autograph=False)

@@ -20,7 +20,6 @@ import tensorflow as tf
 
 from charlm.generation import decoding
 from charlm.network import recurrence
-from flags.training import TrainConfig
 
 
 class Stretches(NamedTuple):
@@ -82,7 +81,7 @@ def run(advance, stretches, own, numbers, *, initial, expected=False):
     if stretches.starts is not None:
       begins = tf.gather(stretches.starts, t)
       reads_own &= ~begins
-      state = recurrence.where(begins, initial, state)
+      state = recurrence.where_reset(begins, initial, state)
     if expected:
       x = tf.where(reads_own[:, None], tf.nn.softmax(logits), tf.one_hot(given, vocab_size))
     else:
@@ -97,21 +96,3 @@ def run(advance, stretches, own, numbers, *, initial, expected=False):
   loop = (tf.constant(0), stretches.logits, stretches.state, kept)
   _, _, _, kept = tf.while_loop(lambda t, *_: t < steps, step, loop, maximum_iterations=steps)
   return [a.stack() for a in kept]
-
-
-def draws(config: TrainConfig, shape, batch_size, progress, *, seed, rows):
-  """What chance decides in a training step: `own` and `numbers` of `run`, each of this shape, (K, P B).
-
-  batch_size: B. progress: share of the run that is done, scalar. seed, rows: as in `LanguageModel.__call__`.
-  """
-  (steps, count), (first, total) = shape, rows
-  # Seeds below 0 are not those of any mask.
-  drawn = tf.random.stateless_uniform([2, steps, count // batch_size, total], tf.stack([seed[0], -1 - seed[1]]),
-                                      alg='philox')
-  mixing, numbers = tf.unstack(tf.reshape(drawn[..., first:first + batch_size], [2, steps, count]))
-  return mixing < mix(config, progress), numbers
-
-
-def mix(config: TrainConfig, progress):
-  """Probability that a step of a stretch reads the prediction, scalar."""
-  return config.multi_step_mix * (progress if config.multi_step_schedule == 'linear' else 1.0)

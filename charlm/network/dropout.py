@@ -1,89 +1,123 @@
-"""What chance takes from a training step: which numbers are dropped, and which rows start afresh.
+"""What chance takes from a pass of training: which units are dropped, and which rows start afresh.
 
-All of it follows from (seed, step), the flag that asks for it, the layer and the row: a run that goes on, and any
-number of replicas, draw the same. alg='philox' is named because XLA on a CPU is 60 times slower with the default.
+All of it follows from the `Noise` of the step: the seed, the number of the step, the flag that asks for it, the layer
+and the row. So a run that goes on, and any number of replicas, draw the same. alg='philox' is named because XLA on a
+CPU is 60 times slower with the default.
 """
+import dataclasses
+from typing import Any
+
 import tensorflow as tf
 
-from charlm.network import cells
+from charlm.network.cells import Mask
+from flags.network import ModelConfig
 
-# Each flag draws from a seed of its own, by its place here.
-FLAGS = ('zoneout', 'zoneout_output', 'dropout', 'input_dropout', 'layer_dropout', 'output_dropout',
-         'recurrent_dropout', 'embedding_dropout', 'weight_drop', 'reset_probability', 'initial_state')
-
-
-class Draws:
-  """The draws of one step, or of none where it is not training."""
-
-  def __init__(self, config, batch_size, *, training, seed=None, rows=None):
-    """config: a ModelConfig. batch_size: B. seed, rows: as in `LanguageModel.__call__`."""
-    self.config, self.batch_size, self.training, self.seed = config, batch_size, training, seed
-    self.rows = rows or (0, batch_size)
-
-  def drops(self, flag):
-    return self.training and bool(getattr(self.config, flag))
-
-  def seed_of(self, flag, layer=0):
-    return self.seed[0], (len(FLAGS) * self.seed[1] + FLAGS.index(flag)) * self.config.layers + layer
-
-  def _own_rows(self, drawn_rows):
-    first, _ = self.rows
-    return tf.slice(drawn_rows, [first, 0], [self.batch_size, -1])
-
-  def kept(self, flag, steps, units, layer=0):
-    """Which numbers stay: [steps, B, units] bool, or None for all. --dropout_per=sequence: the same at all steps."""
-    if not self.drops(flag):
-      return None
-    once = self.config.dropout_per == 'sequence' and not flag.startswith('zoneout')
-    size = (1 if once else steps, self.batch_size, units)
-    stays = kept(size, getattr(self.config, flag), self.seed_of(flag, layer), self.rows)
-    return tf.repeat(stays, steps, 0) if once else stays
-
-  def drop(self, flag, y, layer=0):
-    """y [T, B, n] -> the same, a share dropped and the rest scaled up."""
-    stays = self.kept(flag, y.shape[0], y.shape[-1], layer)
-    return y if stays is None else tf.where(stays, y * up(getattr(self.config, flag)), 0.0)
-
-  def drop_weights(self, flag, weights, columns, layer=0):
-    """weights [n, m] -> the same, a share dropped; columns: m, or 1 where a row goes as one. The same in all rows."""
-    if not self.drops(flag):
-      return weights
-    rate, count = getattr(self.config, flag), weights.shape[0]
-    return tf.where(kept((1, count, columns), rate, self.seed_of(flag, layer), (0, count))[0], weights * up(rate), 0.0)
-
-  def mask(self, flag, steps, units, layer):
-    """A cell's mask. Zoneout in evaluation: all numbers move by the share that does in training."""
-    rate, zoneout = getattr(self.config, flag), flag.startswith('zoneout')
-    calm = 1 - drawn(rate) if zoneout else 1.0
-    return cells.Mask(self.kept(flag, steps, units, layer), (1.0 if zoneout else up(rate)) if self.training else calm)
-
-  def chosen(self, flag):
-    """[B] bool, true with the probability that the flag says."""
-    numbers = tf.random.stateless_uniform([self.rows[1], 1], self.seed_of(flag), alg='philox')
-    return self._own_rows(numbers)[:, 0] < getattr(self.config, flag)
-
-  def noise(self, flag, units):
-    """[B, units] float32, normal."""
-    return self._own_rows(tf.random.stateless_normal([self.rows[1], units], self.seed_of(flag), alg='philox'))
+# The number of each flag's stream of random numbers. A number that was given is never given to another flag, so that a
+# new option leaves the draws of the others as they are.
+STREAMS = {
+  'zoneout': 0, 'zoneout_output': 1, 'dropout': 2, 'input_dropout': 3, 'layer_dropout': 4, 'output_dropout': 5,
+  'recurrent_dropout': 6, 'embedding_dropout': 7, 'weight_drop': 8, 'reset_probability': 9, 'initial_state': 10,
+  'multi_step_input': 11, 'multi_step_mix': 12}
+MAX_LAYERS = 1 << 20  # streams of one flag
 
 
-def kept(size, rate, seed, rows):
-  """Which numbers stay: size (T, B, H) -> [T, B, H] bool, true with probability 1 - rate.
+@dataclasses.dataclass(frozen=True)
+class Noise:
+  """The random numbers of one training step, all of which follow from these.
 
-  Those of the whole batch are drawn and these rows, (first, total), taken. A number takes 8 of the 32 bits of a draw.
+  Attributes:
+    seed: of the run, 0 to 2**31 - 1.
+    step: how many were done before, int64; a number or a scalar.
+    first_row: the place of the rows at hand in the batch of all replicas; a number or a scalar.
+    batch_size: rows in the batch of all replicas; 0 where those at hand are all.
   """
-  (steps, count, units), (first, total) = size, rows
-  draws = tf.random.stateless_uniform([steps, total, -(-units // 4)], seed, None, None, tf.int32, alg='philox')
-  draws = tf.slice(draws, [0, first, 0], [steps, count, -1])
-  numbers = tf.reshape(tf.bitcast(draws, tf.uint8), [steps, count, -1])[..., :units]
+  seed: Any
+  step: Any
+  first_row: Any = 0
+  batch_size: int = 0
+
+  def key(self, flag: str, layer: int = 0) -> tf.Tensor:
+    """What the stateless random operations take as their seed: [2] int64, another for each flag, layer and step."""
+    stream = (STREAMS[flag] * MAX_LAYERS + layer) << 32
+    return tf.stack([tf.cast(self.seed, tf.int64) + stream, tf.cast(self.step, tf.int64)])
+
+  def of_rows(self, draw: Any, rows: int, axis: int) -> tf.Tensor:
+    """Numbers of these rows: `draw` makes those of a whole batch, given its size; axis: that of the rows."""
+    whole = draw(self.batch_size or rows)
+    begin, size = [0] * whole.shape.rank, [-1] * whole.shape.rank
+    begin[axis], size[axis] = self.first_row, rows
+    return tf.slice(whole, begin, size)
+
+  def uniform(self, flag: str, rows: int) -> tf.Tensor:
+    """[rows] float32 in [0, 1)."""
+    return self.of_rows(lambda n: tf.random.stateless_uniform([n], self.key(flag), alg='philox'), rows, 0)
+
+  def normal(self, flag: str, rows: int, units: int) -> tf.Tensor:
+    """[rows, units] float32, of mean 0 and standard deviation 1."""
+    return self.of_rows(lambda n: tf.random.stateless_normal([n, units], self.key(flag), alg='philox'), rows, 0)
+
+  def keep_mask(self, flag: str, rate: float, shape: tuple[int, int, int], layer: int = 0) -> tf.Tensor:
+    """Which units are kept: shape (T, rows, H) -> [T, rows, H] bool, true with probability 1 - rate."""
+    steps, rows, units = shape
+    return self.of_rows(lambda n: keep_mask((steps, n, units), rate, self.key(flag, layer)), rows, 1)
+
+
+def keep_mask(shape: tuple[int, int, int], rate: float, key: Any) -> tf.Tensor:
+  """[shape] bool, true with probability 1 - `drawn(rate)`. A unit takes 8 of the 32 bits of a random integer."""
+  steps, rows, units = shape
+  integers = tf.random.stateless_uniform([steps, rows, -(-units // 4)], key, None, None, tf.int32, alg='philox')
+  numbers = tf.reshape(tf.bitcast(integers, tf.uint8), [steps, rows, -1])[..., :units]
   return numbers >= round(256 * rate)
 
 
-def drawn(rate):
-  """The share that `kept` drops, which is a multiple of 1/256."""
+def drawn(rate: float) -> float:
+  """The share that `keep_mask` drops: the multiple of 1/256 nearest to the rate."""
   return round(256 * rate) / 256
 
 
-def up(rate):
-  """What the numbers that stay are multiplied with, so that the mean stays too."""
+def scale_of_kept(rate: float) -> float:
+  """What the units that are kept are multiplied with, so that the mean stays as it was."""
   return 1 / (1 - drawn(rate))
+
+
+class Dropout:
+  """What one pass drops, at the rates of the configuration; nothing where there is no noise."""
+
+  def __init__(self, config: ModelConfig, noise: Noise | None = None):
+    self.config, self.noise = config, noise
+
+  def drops(self, flag: str) -> bool:
+    """Whether this pass draws numbers for the flag."""
+    return self.noise is not None and bool(getattr(self.config, flag))
+
+  def keep_mask(self, flag: str, shape: tuple[int, int, int], layer: int = 0) -> tf.Tensor | None:
+    """[T, B, H] bool, or None where all units are kept. --dropout_per=sequence: the same for all tokens."""
+    if not self.drops(flag):
+      return None
+    steps, rows, units = shape
+    once = self.config.dropout_per == 'sequence' and not flag.startswith('zoneout')
+    keep = self.noise.keep_mask(flag, getattr(self.config, flag), (1 if once else steps, rows, units), layer)
+    return tf.repeat(keep, steps, 0) if once else keep
+
+  def drop(self, flag: str, y: tf.Tensor, layer: int = 0) -> tf.Tensor:
+    """y [T, B, n] -> the same, a share of it 0 and the rest scaled up."""
+    keep = self.keep_mask(flag, y.shape, layer) if self.drops(flag) else None
+    return y if keep is None else tf.where(keep, y * scale_of_kept(getattr(self.config, flag)), 0.0)
+
+  def drop_weights(self, flag: str, weights: tf.Tensor, columns: int, layer: int = 0) -> tf.Tensor:
+    """weights [n, m] -> the same, a share of them 0 and the rest scaled up, alike for all rows of the batch.
+
+    columns: m, or 1 to drop whole rows of the matrix.
+    """
+    if not self.drops(flag):
+      return weights
+    rate = getattr(self.config, flag)
+    keep = keep_mask((1, weights.shape[0], columns), rate, self.noise.key(flag, layer))[0]
+    return tf.where(keep, weights * scale_of_kept(rate), 0.0)
+
+  def mask(self, flag: str, shape: tuple[int, int, int], layer: int) -> Mask:
+    """The mask of a cell. Zoneout without noise: each unit moves by the share of units that moves in training."""
+    rate, zoneout = getattr(self.config, flag), flag.startswith('zoneout')
+    if self.noise is None:
+      return Mask(None, 1 - drawn(rate) if zoneout else 1.0)
+    return Mask(self.keep_mask(flag, shape, layer), 1.0 if zoneout else scale_of_kept(rate))

@@ -6,15 +6,15 @@
 There is no jit-compiled function in it, because TF Serving has XLA switched off by default. The weights are
 constants, centred and tabulated for the step function once, here, and not in each request.
 """
+import errno
 import json
 import os
 import pathlib
-import shutil
-import tempfile
 
 import tensorflow as tf
 
 from charlm.generation import decoding
+from data_pipeline import atomic
 from flags.errors import RunError, UserError
 from flags.generation import SampleConfig
 
@@ -97,23 +97,18 @@ def export(model, tokenizer, export_dir, *, version=0, facts):
                        f'{max(versions, default=0) + 1}')
     if version in versions:
       raise refuse
-    temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{version}.', dir=parent))
+    if not os.access(parent, os.W_OK | os.X_OK):
+      raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
   except OSError as error:
     raise UserError(f'--export_dir={export_dir}: expected a folder to write to ({error.strerror})') from error
+  target = parent / str(version)
   try:
-    _write(model, tokenizer, temporary, facts)
-    temporary.chmod(0o755)
-    target = parent / str(version)
-    try:
-      os.rename(temporary, target)
-    except OSError:
-      if target.exists():  # another export was quicker
-        raise refuse from None
-      raise
+    with atomic.folder(target) as folder:
+      _write(model, tokenizer, folder, facts)
   except (OSError, tf.errors.OpError) as error:
+    if target.exists():  # another export was quicker
+      raise refuse from None
     raise RunError(f'{parent}: the model could not be written ({error})') from error
-  finally:
-    shutil.rmtree(temporary, ignore_errors=True)
   return target
 
 

@@ -1,206 +1,166 @@
 """One training step and one evaluation pass, compiled, under a tf.distribute strategy."""
 import copy
-import functools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from charlm.generation import rollout
-from charlm.network import dropout, losses, native
-from charlm.training import optimizer
-from charlm.training.objectives import professor_forcing
+from charlm.evaluation import scoring
+from charlm.network import losses
+from charlm.network.dropout import Noise
+from charlm.network.model import LanguageModel
+from charlm.training import clipping, optimizer, schedule
+from charlm.training.distribution import Distribution
+from charlm.training.objectives import terms
+from charlm.training.objectives.base import ForwardPass
+from data_pipeline.streams import Batch
+from flags.data import DataConfig
 from flags.training import TrainConfig
 
 
-@functools.cache
-def make_strategy(name):
-  """default: one device. mirrored: all GPUs, or all logical CPU devices, of this machine.
-
-  One of each in a process: the collective operations of two MirroredStrategies get in each other's way.
-  """
-  if name == 'default':
-    return tf.distribute.get_strategy()
-  devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
-  return tf.distribute.MirroredStrategy([d.name for d in devices])
+class StepDecisions(NamedTuple):
+  """What a step is told; the same for all replicas."""
+  progress: float = 0.0  # share of the run that is done, 0 to 1, for schedules
+  rate_scale: float = 1.0  # what plateaus have left of the learning rate
+  average_share: float = 1.0  # share of the new weights in the average of --average
 
 
 class Learner:
-  """Trains and evaluates a model that was made under the strategy's scope.
+  """Trains a model that was made under the scope of the distribution's strategy.
 
   The carry is the recurrent state: a nest of [rows of a replica, H], an argument and a result of every step.
-  `judged` is the model to evaluate, keep and use: the one that is trained or, under --average, a copy of it that holds
-  the average of its weights.
+
+  Attributes:
+    model: the one that is trained.
+    evaluated: the model to evaluate, keep and use: `model` or, under --average, a copy of it that holds the average
+      of its weights.
   """
 
-  def __init__(self, model, config: TrainConfig | None = None, *, strategy, batch_size=1, longest=1, overlap=0,
-               recurrence='auto'):
-    """batch_size: rows of all replicas. longest: tokens of the longest chunk. overlap: T - S. recurrence: a flag.
-
-    One that only evaluates needs no `config`, and has no optimizer, which takes twice the memory of the weights.
-    """
-    self.model, self.config, self.strategy = model, config, strategy
-    self.batch_size, self.longest, self.overlap = batch_size, longest, overlap
-    self.replicas = strategy.num_replicas_in_sync
-    self.native_kernels = native.chosen(recurrence, model.config)
-    self.judged, self.professor = model, None
-    if config:
-      with strategy.scope():
-        self.optimizer = optimizer.make_optimizer(config, model.trainable_variables)
-        self.clip = optimizer.Clipper(config)
-        if config.professor_forcing:
-          self.professor = professor_forcing.Professor(config, model, recurrence)
-        if config.average != 'none':
-          self.judged = copy.deepcopy(model)
+  def __init__(self, model: LanguageModel, config: TrainConfig, data: DataConfig, distribution: Distribution):
+    """config, data: of the run; `data` has the rows of all replicas, the chunks and their overlap."""
+    self.model, self.config, self.distribution = model, config, distribution
+    self.batch_size, self.longest, self.overlap = data.batch_size, max(data.lengths), data.chunk_overlap
+    self.evaluated = model
+    with distribution.strategy.scope():
+      self.optimizer = optimizer.make_optimizer(config, model.trainable_variables)
+      self.clip = clipping.Clipper(config)
+      self.objectives = terms.objectives(config, model)
+      if config.average != 'none':
+        self.evaluated = copy.deepcopy(model)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
     # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
     self._gradients = tf.function(self._replica_gradients, jit_compile=True, autograph=False)
-    self._sums = tf.function(self._replica_sums, jit_compile=True, autograph=False)
-    self._step = tf.function(self._train, jit_compile=self.replicas == 1, autograph=False)
-    self._evaluate = tf.function(self._score, autograph=False)
+    self._step = tf.function(self._train, jit_compile=distribution.replicas == 1, autograph=False)
 
   @property
-  def variables(self):
+  def variables(self) -> list:
     """What a step depends on and changes beside the models and the carry."""
-    others = self.professor.variables if self.professor else []
-    return [v.value for v in self.optimizer.variables] + self.clip.variables + others
+    own = [v for objective in self.objectives for v in objective.variables]
+    return [*self.optimizer.variables, *self.clip.variables, *own]
 
-  def initial_carry(self, batch_size=None):
-    """The state of rows where text begins; for training, of each replica's share of the batch."""
-    rows = (batch_size or self.batch_size) // self.replicas
-    return self.distribute_carry([np.zeros([rows * self.replicas, *s.shape[1:]], 'float32')
-                                  for s in tf.nest.flatten(self.model.initial_state(1))])
+  def initial_carry(self) -> Any:
+    """The state of all rows where text begins."""
+    return self.split_carry([np.zeros([self.batch_size, *s.shape[1:]], 'float32')
+                             for s in tf.nest.flatten(self.model.initial_state(1))])
 
-  def distribute_carry(self, carry):
-    """List of [B, H] arrays -> what `step` takes: each replica's rows. The opposite of `gather_carry`."""
-    nest = self.model.initial_state(1)
+  def split_carry(self, arrays: list[np.ndarray]) -> Any:
+    """Arrays [B, H] of all rows -> what `step` takes. The opposite of `join_carry`."""
+    return self.distribution.split(arrays, self.model.initial_state(1))
 
-    def share(context):
-      rows = len(carry[0]) // self.replicas
-      first = context.replica_id_in_sync_group * rows
-      return tf.nest.pack_sequence_as(nest, [tf.constant(c[first:first + rows]) for c in carry])
+  def join_carry(self, carry: Any) -> list[np.ndarray]:
+    """What `step` returned -> arrays [B, H] of all rows."""
+    return self.distribution.join(carry)
 
-    if self.replicas == 1:
-      return tf.nest.pack_sequence_as(nest, [tf.constant(c) for c in carry])
-    return self.strategy.experimental_distribute_values_from_function(share)
-
-  def gather_carry(self, carry):
-    """What `step` returned -> list of [B, H] arrays."""
-    shares = [tf.nest.flatten(share) for share in self.strategy.experimental_local_results(carry)]
-    return [np.concatenate([s.numpy() for s in tensor]) for tensor in zip(*shares, strict=True)]
-
-  def step(self, batch, carry, progress, *, rate_scale=1.0, average_share=1.0):
+  def step(self, batch: Batch, carry: Any, decisions: StepDecisions) -> tuple[dict[str, tf.Tensor], Any]:
     """Trains on one chunk of every row.
 
     Args:
       batch: tokens [B, T+1], reset [B], weight [B, T]; per replica where there are several.
       carry: the state before the chunk.
-      progress: share of the run that is done, 0 to 1, for the schedule.
-      rate_scale: what plateaus have left of the learning rate.
-      average_share: share of the new weights in the average of --average.
+      decisions: what the step is told.
 
     Returns:
-      carry after S = T - overlap tokens, and metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before
-      clipping), `learning_rate`, with --multi_step `multi_step_nats` (sum), with --professor_forcing
-      `discriminator_accuracy`; scalar tensors over all replicas.
+      metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before clipping), `learning_rate`, and what the
+      objectives report; scalar tensors over all replicas. And the carry after S = T - overlap tokens.
     """
-    carry, metrics = self._step(batch, carry, *(tf.constant(x, tf.float32)
-                                                for x in (progress, rate_scale, average_share)))
-    return carry, tf.nest.map_structure(lambda m: self.strategy.experimental_local_results(m)[0], metrics)
+    metrics, carry = self._step(batch, carry, StepDecisions(*(tf.constant(x, tf.float32) for x in decisions)))
+    return tf.nest.map_structure(lambda m: self.distribution.values(m)[0], metrics), carry
 
-  def _train(self, batch, carry, progress, rate_scale, average_share):
-    step = tf.cast(self.optimizer.iterations.value, tf.int32)
-    rate = optimizer.learning_rate(self.config, step, progress, rate_scale)
+  def _train(self, batch, carry, decisions):
+    step = self.optimizer.iterations.value
+    rate = schedule.learning_rate(self.config, step, decisions.progress, decisions.rate_scale)
     self.optimizer.learning_rate.assign(rate)
-    if self.professor:
-      self.professor.prepare()
+    for objective in self.objectives:
+      objective.before_step()
 
     def replica_step(batch, carry):
-      replica = tf.distribute.get_replica_context()
-      gradients, carry, sums = self._gradients(batch, carry, step, replica.replica_id_in_sync_group, progress)
-      (gradients, taught), sums = replica.all_reduce('SUM', (gradients, sums))
-      if self.professor:
-        right, judged = (sums.pop(name) for name in ('right', 'judged'))
-        sums['discriminator_accuracy'] = self.professor.learn(taught, right, judged, self.replicas)
+      context, replicas = tf.distribute.get_replica_context(), self.distribution.replicas
+      local, carry = self._gradients(batch, carry, step, context.replica_id_in_sync_group, decisions.progress)
+      gradients, own, sums = context.all_reduce('SUM', local)
+      for objective, gradient in zip(self.objectives, own, strict=True):
+        sums |= objective.learn(gradient, replicas)
       gradients, norm = self.clip(gradients, step)
       # Keras adds up what the replicas hand it, which is the same in all.
-      self.optimizer.apply([g / self.replicas for g in gradients], self.model.trainable_variables)
-      return carry, {**sums, 'gradient_norm': norm, 'learning_rate': rate}
+      self.optimizer.apply([g / replicas for g in gradients], self.model.trainable_variables)
+      return {**sums, 'gradient_norm': norm, 'learning_rate': rate}, carry
 
-    result = self.strategy.run(replica_step, (batch, carry))
-    if self.judged is not self.model:
-      for average, new in zip(self.judged.variables, self.model.variables, strict=True):
-        # A sum of two, and not a step towards the new, so that a share of 1 gives the very same bits.
-        self.strategy.extended.update(average, lambda a, n: a.assign((1 - average_share) * a + average_share * n),
-                                      args=(new,), group=False)
+    result = self.distribution.strategy.run(replica_step, (batch, carry))
+    if self.evaluated is not self.model:
+      self._average(decisions.average_share)
     return result
 
-  def _replica_gradients(self, batch, carry, step, replica, progress):
-    rows, length = batch.weight.shape
-    config, seed, place = self.model.config, tf.stack([self.config.seed, step]), (replica * rows, self.batch_size)
-    with tf.GradientTape() as tape:
-      state = self.model.reset(carry, batch.reset, seed=seed, place=place)
-      features, states, _ = self.model.read(batch.tokens[:, :-1], state, training=True, seed=seed, rows=place,
-                                            native_kernels=self.native_kernels, starts=batch.starts)
-      logits = self.model.logits(features, self.native_kernels)
-      nats = losses.nats(logits, batch.tokens[:, 1:]) * batch.weight
-      loss = tf.reduce_sum(nats)
-      sums = {'nats': loss, 'tokens': tf.reduce_sum(batch.weight)}
-      if self.config.multi_step:
-        self_fed, seen = self._self_fed(batch, states, logits, progress, seed, place)
-        # The first token of the chunk has no prediction before it: it counts as observed in both shares.
-        sums['multi_step_nats'] = tf.reduce_sum(nats[:, 0]) + self_fed
-        loss += self.config.multi_step_weight * (sums['multi_step_nats'] - loss)
-        if self.professor:
-          loss += self.config.multi_step * self.professor.loss(seen)  # for each token of a stretch
-      if config.activation_penalty:
-        loss += config.activation_penalty * losses.activation_penalty(features, batch.weight)
-      if config.temporal_penalty:
-        loss += config.temporal_penalty * losses.temporal_penalty(tf.nest.flatten(states[-1])[0], batch.weight,
-                                                                   batch.starts)
-      # Summed over time, so that each token weighs the same in chunks of any length.
-      loss /= self.batch_size * self.longest
+  def _average(self, share):
+    """Moves the evaluated weights towards the trained ones."""
+    for average, new in zip(self.evaluated.variables, self.model.variables, strict=True):
+      # A sum of two, and not a step towards the new, so that a share of 1 gives the very same bits.
+      self.distribution.strategy.extended.update(average, lambda a, n: a.assign((1 - share) * a + share * n),
+                                                 args=(new,), group=False)
 
+  def _replica_gradients(self, batch, carry, step, replica, progress):
+    """-> (gradients of the model, what each objective learns from, sums) over these rows; the carry."""
+    rows, length = batch.weight.shape
+    noise = Noise(self.config.seed, step, replica * rows, self.batch_size)
+    with tf.GradientTape() as tape:
+      state = self.model.reset(carry, batch.reset, noise)
+      outputs, _ = self.model(batch.tokens[:, :-1], state, noise, batch.starts)
+      nats = losses.nats(outputs.logits, batch.tokens[:, 1:]) * batch.weight
+      forward = ForwardPass(self.model, batch, outputs, nats, noise, progress)
+      parts, reports = zip(*(objective(forward) for objective in self.objectives), strict=True)
+      # Summed over time, so that each token weighs the same in chunks of any length.
+      loss = sum(parts[1:], parts[0]) / (self.batch_size * self.longest)
     # Made dense here: slices that leave this function make XLA compile again at every step.
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.model.trainable_variables)]
-    taught = []
-    if self.professor:
-      taught, sums['right'], sums['judged'] = self.professor.gradients(seen)
-    carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], states)
-    return (gradients, taught), carry, sums
+    own = [objective.own_gradients(forward) for objective in self.objectives]
+    sums = {name: value for report in reports for name, value in report.items()}
+    carry = tf.nest.map_structure(lambda s: s[length - self.overlap - 1], outputs.states)
+    return (gradients, own, sums), carry
 
-  def _self_fed(self, batch, states, logits, progress, seed, place):
-    """-> nats of the targets in stretches from these states [T, B, H] and logits [B, T, V], summed; Behaviours."""
-    stretches, rows = rollout.cut(batch, states, logits, self.config.multi_step), batch.tokens.shape[0]
-    own, numbers = rollout.draws(self.config, stretches.inputs.shape, rows, progress, seed=seed, rows=place)
-    begin = self.model.initial_state(rows, dropout.Draws(self.model.config, rows, training=True, seed=seed, rows=place))
-    initial = tf.nest.map_structure(lambda s: tf.tile(s, [own.shape[1] // rows, 1]), begin)
-    run = functools.partial(rollout.run, self.model.stepper(), stretches, numbers=numbers, initial=initial,
-                            expected=self.config.multi_step_input == 'expected')
-    free, seen = run(own), None
-    if self.professor:
-      whole = tf.cast(tf.reduce_all(stretches.weight > 0, 0), tf.float32)
-      seen = professor_forcing.behaviours(run(tf.zeros_like(own)), free, whole)
-    return tf.reduce_sum(losses.nats(free[0], stretches.targets) * stretches.weight), seen
 
-  def evaluate(self, batches, batch_size):
-    """-> {'nats': sum, 'tokens': count} over all batches, in float64."""
-    carry = self.initial_carry(batch_size)
-    sums = []
-    for batch in batches:
-      carry, part = self._evaluate(batch, carry)
-      sums.extend(self.strategy.experimental_local_results(part))
-    nats, tokens = np.sum(np.array(sums, np.float64), 0)
-    return {'nats': float(nats), 'tokens': int(tokens)}
+class DistributedScorer:
+  """A PlainScorer whose rows are spread over replicas."""
 
-  def _score(self, batch, carry):
-    def replica_score(batch, carry):
-      return self._sums(batch, carry, tf.distribute.get_replica_context().replica_id_in_sync_group)
+  def __init__(self, model: LanguageModel, distribution: Distribution):
+    self.replicas, self._distribution = distribution.replicas, distribution
+    self._plain = scoring.PlainScorer(model)
+    self._score = tf.function(self._on_replicas, autograph=False)
 
-    return self.strategy.run(replica_score, (batch, carry))
+  def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Iterable[Any]:
+    """As `Scorer.batches`."""
+    return self._distribution.batches(make)
 
-  def _replica_sums(self, batch, carry, replica):
-    del replica  # there so that each replica compiles a function of its own, with its own variables
-    logits, _, carry = self.judged(batch.tokens[:, :-1], self.judged.reset(carry, batch.reset),
-                                   native_kernels=self.native_kernels, starts=batch.starts)
-    nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]) * batch.weight)
-    return carry, (nats, tf.reduce_sum(batch.weight))
+  def initial_carry(self, rows: int) -> Any:
+    """As `Scorer.initial_carry`."""
+    nest = self._plain.model.initial_state(1)
+    return self._distribution.split([np.zeros([rows, *s.shape[1:]], 'float32') for s in tf.nest.flatten(nest)], nest)
+
+  def score(self, batch: Any, carry: Any) -> tuple[list[scoring.Sums], Any]:
+    """As `Scorer.score`."""
+    sums, carry = self._score(batch, carry)
+    return list(self._distribution.values(sums)), carry
+
+  def _on_replicas(self, batch, carry):
+    def on_replica(batch, carry):
+      return self._plain.compiled(batch, carry, tf.distribute.get_replica_context().replica_id_in_sync_group)
+
+    return self._distribution.strategy.run(on_replica, (batch, carry))

@@ -1,60 +1,72 @@
-"""Going on: which choices a run has, from its workdir, from another model, and from the flags given."""
+"""Which choices a run has: the given flags, and those of the run that it resumes or the model that it starts from."""
 import dataclasses
 import pathlib
+from collections.abc import Mapping
+from typing import Any
 
 from charlm.training import autoconfig
 from charlm.workdir import layout
-from flags.config import Config, read_config
+from flags.config import Config
 from flags.errors import UserError
 from flags.network import DROPOUTS, ModelConfig
 from flags.run import RunConfig
 
-# Flags that say where things are on this machine, not what the model is.
-PLACES = ('workdir', 'preset', 'corpus', 'cache_dir', 'data_dir')
-# Flags that a run which starts from another model (--init_from) has from there.
-FOLLOW = ('tokenizer', 'vocab_size', *ModelConfig.__dataclass_fields__)
+# Flags that say where the text is on this machine. They may change when a run resumes.
+LOCATION_FLAGS = ('corpus', 'cache_dir', 'data_dir')
+# Flags whose values come with the model that a run starts from (--init_from).
+INHERITED_FLAGS = ('tokenizer', 'vocab_size', *ModelConfig.__dataclass_fields__)
 
 
-def choose_config(workdir, given):
-  """The configuration of a run: the saved one where the workdir has a checkpoint, else the given flags over defaults.
+def choose_config(workdir: str | pathlib.Path, given: Mapping[str, Any]) -> Config:
+  """The configuration of a run, with what autoconfig can say before the text is read.
 
-  Before the first checkpoint nothing is lost with other flags; the saved ones count where none are given. A run that
-  starts from another model (--init_from) has its network and its tokenizer, and its dropout where none is given.
+  A run that resumes has the configuration that was saved with its checkpoint. A run without a checkpoint has lost
+  nothing yet, so it starts anew with the given flags; but where none are given, it has those that were saved.
 
-  Raises UserError where flags are given that differ from those of a checkpoint, or of the other model. A corpus may
-  have another name than it had: checkpoint.check_identity tells whether it is the same text.
+  Args:
+    workdir: the folder of the run.
+    given: flags that the user has set, by name.
+
+  Raises:
+    UserError: flags are given that differ from those of the checkpoint, or of the model that the run starts from
+      (--init_from). The corpus may have another name: checkpoint.check_identity finds out whether it is the same text.
   """
   if pathlib.Path(workdir).exists() and not pathlib.Path(workdir).is_dir():
     raise UserError(f'--workdir={workdir}: is a file; expected a folder, or a new name')
-  chosen = {k: v for k, v in given.items() if k not in RunConfig.__dataclass_fields__}
-  alone = chosen.keys() <= {*PLACES} - {'corpus'} and layout.config_path(workdir).exists()
-  if not layout.begun(workdir) and not alone:
-    if chosen.get('init_from'):
-      chosen = _followed(chosen) | chosen
-    chosen = autoconfig.provisional(chosen) | chosen
-    return Config().replace(chosen)
-  saved = read_config(workdir)
-  other = _differing(chosen, {k: v for k, v in saved.flat().items() if k not in PLACES})
-  if other:
-    raise UserError(f'--workdir={workdir}: was started with other flags: now {other}. Leave them out '
+  chosen = {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
+  none_given = chosen.keys() <= {*LOCATION_FLAGS} - {'corpus'}
+  if layout.has_checkpoint(workdir) or (none_given and layout.config_path(workdir).exists()):
+    return _resumed_config(workdir, chosen)
+  if chosen.get('init_from'):
+    chosen = _inherited(chosen) | chosen
+  return Config().replace(autoconfig.provisional(chosen) | chosen)
+
+
+def _resumed_config(workdir: str | pathlib.Path, chosen: Mapping[str, Any]) -> Config:
+  """The saved configuration, with the locations that are chosen now."""
+  saved = layout.read_config(workdir)
+  locations = {name: value for name, value in chosen.items() if name in LOCATION_FLAGS}
+  others = {name: value for name, value in chosen.items() if name not in LOCATION_FLAGS}
+  if differing := _differing(others, saved.flat()):
+    raise UserError(f'--workdir={workdir}: was started with other flags: now {differing}. Leave them out '
                     f'to go on, or start in another folder (--init_from={workdir} goes on from its weights there)')
-  places = {k: v for k, v in chosen.items() if k in PLACES}
-  return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **places))
+  return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **locations))
 
 
-def _differing(given, saved):
-  """The given flags that differ from the saved ones, in words; '' where none do."""
-  return ', '.join(f'--{k}={v} (was {saved[k]})' for k, v in given.items() if k in saved and v != saved[k])
+def _inherited(chosen: Mapping[str, Any]) -> dict[str, Any]:
+  """The flags that a run has from the model that it starts from. Flags of training may be chosen anew."""
+  saved = layout.read_config(chosen['init_from'], 'init_from').flat()
+  inherited = {name: saved[name] for name in INHERITED_FLAGS}
+  if not any({**inherited, **chosen}[name] for name in DROPOUTS):
+    inherited['dropout_per'] = ModelConfig.dropout_per  # nothing drops any more, so the saved value has no effect
+  fixed = {name: value for name, value in inherited.items() if name not in ModelConfig.of_training()}
+  if differing := _differing(chosen, fixed):
+    raise UserError(f'--init_from={chosen["init_from"]}: its model was made with other flags: now {differing}. Leave '
+                    'them out, or leave --init_from out to start afresh')
+  return inherited
 
 
-def _followed(chosen):
-  """The flags that a run has from the model that it starts from, those that may be others included."""
-  saved = read_config(chosen['init_from'], 'init_from').flat()
-  followed = {k: saved[k] for k in FOLLOW}
-  if not any({**followed, **chosen}[name] for name in DROPOUTS):
-    followed['dropout_per'] = ModelConfig.dropout_per  # that of the other model has no effect any more
-  other = _differing(chosen, {k: v for k, v in followed.items() if k not in ModelConfig.of_training()})
-  if other:
-    raise UserError(f'--init_from={chosen["init_from"]}: its model was made with other flags: now {other}. Leave them '
-                    'out, or leave --init_from out to start afresh')
-  return followed
+def _differing(given: Mapping[str, Any], saved: Mapping[str, Any]) -> str:
+  """The given flags that have another value in `saved`, in words; '' where none have."""
+  return ', '.join(f'--{name}={value} (was {saved[name]})' for name, value in given.items()
+                   if name in saved and value != saved[name])

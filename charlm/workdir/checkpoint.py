@@ -1,83 +1,129 @@
 """Checkpoints: one file each, whole or not at all, with everything that the next step depends on.
 
-    WORKDIR/checkpoints/step-00001500.npz   the newest two, to go on from
+    WORKDIR/checkpoints/step-00001500.npz   the newest two, to resume from
     WORKDIR/checkpoints/best.npz            the weights with the lowest validation loss
 
-A file is a NumPy archive: `model/...` and `optimizer/...` by variable, `carry/...` by layer, and `state`, JSON of
-the rest (step, place in the text, early stopping, best so far, what tokenizer and text it belongs to), and
-`digest`, a SHA-256 of all of them, so that damage is noticed.
+A file is a NumPy archive of these arrays:
+
+    model/recurrent_0_kernel, optimizer/...   of each variable, by its path
+    carry/0/0                                 the recurrent state, by layer and part
+    state                                     JSON of the rest: format version, step, position in the text, ...
+    digest                                    SHA-256 of all others, so that damage is noticed
 """
-import contextlib
 import hashlib
 import json
-import os
 import pathlib
 import re
 import sys
+import tokenize
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
+import charlm
+from data_pipeline import atomic
+from data_pipeline.token_files import TokenFile
+from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import RunError, UserError
 
+# Raise it when what is in a file changes. `state` and `digest` stay: the version is read by them. Format 1 has none.
+FORMAT_VERSION = 2
 KEEP = 2
+# What zipfile and NumPy's reader of headers raise for damaged bytes.
+DAMAGE = (ValueError, KeyError, EOFError, RuntimeError, TypeError, SyntaxError, tokenize.TokenError,
+          zipfile.BadZipFile, zlib.error)
+
+Arrays = dict[str, np.ndarray]
+State = dict[str, Any]
 
 
-def write(path, arrays, state):
-  """Writes a checkpoint under a temporary name, then renames it. Raises RunError; the last good one stays."""
+def write(path: str | pathlib.Path, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+  """Writes a checkpoint.
+
+  Args:
+    path: of the file, in WORKDIR/checkpoints, which is made where it is missing.
+    arrays: by key.
+    state: what JSON can hold.
+
+  Raises:
+    RunError: it could not be written; then the file is as it was.
+  """
   path = pathlib.Path(path)
-  temporary = path.with_name(f'.{path.name}.tmp')
+  versions = {'format_version': FORMAT_VERSION, 'charlm_version': charlm.__version__}
+  content = json.dumps(versions | dict(state)).encode()
+  entries: dict[str, Any] = {**arrays, 'state': np.frombuffer(content, np.uint8),
+                             'digest': np.frombuffer(_digest(arrays, content), np.uint8)}
   try:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(temporary, 'wb') as file:
-      state = json.dumps(state).encode()
-      np.savez(file, state=np.frombuffer(state, np.uint8), digest=np.frombuffer(_digest(arrays, state), np.uint8),
-               **arrays)
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
+    with atomic.file(path) as file:
+      np.savez(file, **entries)
   except OSError as error:
-    with contextlib.suppress(OSError):
-      temporary.unlink()
     last = saved(path.parent.parent)
     raise RunError(f'{path}: the checkpoint could not be saved ({error.strerror or error}). '
                    f'{f"The last good one is {last[0]}" if last else "There is none yet"}. '
                    'Make room, then run the same command again') from error
 
 
-def _digest(arrays, state):
-  digest = hashlib.sha256(state)
+def _digest(arrays: Mapping[str, np.ndarray], content: bytes) -> bytes:
+  digest = hashlib.sha256(content)
   for name in sorted(arrays):
     digest.update(f'{name} {arrays[name].dtype} {arrays[name].shape}'.encode())
     digest.update(np.ascontiguousarray(arrays[name]).data)
   return digest.digest()
 
 
-def read(path):
-  """-> arrays, state. Raises RunError where the file is damaged."""
+def read(path: str | pathlib.Path) -> tuple[Arrays, State]:
+  """Reads a checkpoint -> its arrays by key, and its state.
+
+  Raises:
+    RunError: the file is damaged, or cannot be read.
+    UserError: its format is older or newer than the one of this charlm.
+  """
   try:
     with np.load(path) as archive:
       arrays = {name: archive[name] for name in archive.files}
-    state, digest = (arrays.pop(name).tobytes() for name in ('state', 'digest'))
-    if digest != _digest(arrays, state):
-      raise ValueError('its contents are not those that were saved')
-    return arrays, json.loads(state)
-  except Exception as error:  # zipfile raises whatever damaged bytes lead it to
+    content, digest = (arrays.pop(name).tobytes() for name in ('state', 'digest'))
+  except (OSError, MemoryError) as error:  # damaged sizes may raise these, too
+    raise RunError(f'{path}: the checkpoint cannot be read ({getattr(error, "strerror", None) or error})') from error
+  except DAMAGE as error:
     raise RunError(f'{path}: the checkpoint is damaged ({error})') from error
+  if digest != _digest(arrays, content):
+    raise RunError(f'{path}: the checkpoint is damaged (its contents are not those that were saved)')
+  state = json.loads(content)
+  _check_format(path, state.pop('format_version', 1), state.pop('charlm_version', ''))
+  return arrays, state
 
 
-def saved(workdir):
-  """The checkpoints to go on from, newest first."""
+def _check_format(path: str | pathlib.Path, version: int, writer: str) -> None:
+  if version == FORMAT_VERSION:
+    return
+  age, remedy = (('an older', f'Use the charlm that saved it{writer and f", {writer},"}') if version < FORMAT_VERSION
+                 else ('a newer', f'Use charlm {writer} or a newer one'))
+  raise UserError(f'{path}: {age} charlm saved this checkpoint, in format {version}; expected format {FORMAT_VERSION}, '
+                  f'which charlm {charlm.__version__} reads. {remedy}, or train again in another folder')
+
+
+def saved(workdir: str | pathlib.Path) -> list[pathlib.Path]:
+  """The checkpoints to resume from, newest first."""
   return sorted(pathlib.Path(workdir, 'checkpoints').glob('step-*.npz'), reverse=True)
 
 
-def best_path(workdir):
+def best_path(workdir: str | pathlib.Path) -> pathlib.Path:
+  """Where the weights with the lowest validation loss are, once there are any."""
   return pathlib.Path(workdir, 'checkpoints', 'best.npz')
 
 
-def save(workdir, step, arrays, state):
-  """Adds a checkpoint and removes the oldest. Raises RunError; the last good ones stay."""
-  for torn in pathlib.Path(workdir, 'checkpoints').glob('.*.tmp'):  # left by a kill
-    torn.unlink()
+def save(workdir: str | pathlib.Path, step: int, arrays: Mapping[str, np.ndarray], state: Mapping[str, Any]) -> None:
+  """Adds the checkpoint of a step and removes the oldest.
+
+  Raises:
+    RunError: it could not be written; then the last good ones stay.
+  """
+  for unfinished in pathlib.Path(workdir, 'checkpoints').glob('.*.tmp'):  # left by a kill
+    unfinished.unlink()
   write(pathlib.Path(workdir, 'checkpoints', f'step-{step:08d}.npz'), arrays, state)
   for path in saved(workdir):  # newer ones are damaged: the run went back beyond them
     if int(path.stem.partition('-')[2]) > step:
@@ -86,10 +132,17 @@ def save(workdir, step, arrays, state):
     path.unlink()
 
 
-def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
-  """-> arrays, state of the newest checkpoint that can be read, or None where there is none at all.
+def newest(workdir: str | pathlib.Path, warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr),
+           ) -> tuple[Arrays, State] | None:
+  """Reads the newest checkpoint that is whole -> its arrays and state, or None where there is no checkpoint.
 
-  Raises RunError where there are some and none can be read.
+  Args:
+    workdir: the folder of the run.
+    warn: is told of each damaged one.
+
+  Raises:
+    RunError: there are checkpoints, and none can be read.
+    UserError: the format of one is older or newer than the one of this charlm.
   """
   paths = saved(workdir)
   for path in paths:
@@ -103,8 +156,17 @@ def newest(workdir, warn=lambda text: print(text, file=sys.stderr)):
   return None
 
 
-def check_identity(workdir, identity, state):
-  """Raises UserError where the state of a checkpoint says that it belongs to something else."""
+def identity(tokenizer: Tokenizer, files: Mapping[str, TokenFile]) -> State:
+  """What a checkpoint belongs to, {name: value}. files: {split: TokenFile}."""
+  return {'vocab_size': tokenizer.vocab_size, 'tokenizer': tokenizer.fingerprint, 'text': files['train'].content}
+
+
+def check_identity(workdir: str | pathlib.Path, identity: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+  """Compares what a run has now with the state of its checkpoint.
+
+  Raises:
+    UserError: the checkpoint belongs to another tokenizer or text.
+  """
   for name, value in identity.items():
     if state[name] != value:
       was, now = (f'{v[:8]}...' if isinstance(v, str) else v for v in (state[name], value))
@@ -112,27 +174,53 @@ def check_identity(workdir, identity, state):
                       f'({was}, now {now}). Bring that back, or start in another folder')
 
 
-def _names(prefix, variables):
-  """Their place and name. Keras numbers those that have none by what else the process has made: they go without."""
-  names = [re.sub(r'^variable_\d+$', 'variable', v.name.partition(':')[0]) for v in variables]
-  return [f'{prefix}/{i:03d}.{name.replace("/", ".")}' for i, name in enumerate(names)]
+def collect(prefix: str, variables: Iterable[Any]) -> Arrays:
+  """Values of variables (of TensorFlow or Keras) by key, such as `model/embedding` for the prefix `model`."""
+  return {key: variable.numpy() for key, variable in _by_key(prefix, variables).items()}
 
 
-def collect(prefix, variables):
-  """variables -> {name: array}."""
-  return {name: v.numpy() for name, v in zip(_names(prefix, variables), variables, strict=True)}
+def restore(prefix: str, variables: Iterable[Any], arrays: Mapping[str, np.ndarray]) -> None:
+  """Assigns to the variables what `collect` found in them.
+
+  Raises:
+    UserError: the arrays of this prefix are those of other variables.
+  """
+  by_key = _by_key(prefix, variables)
+  shapes = {key: tuple(variable.shape) for key, variable in by_key.items()}
+  found = {key for key in arrays if key.startswith(f'{prefix}/')}
+  differing = [key for key in sorted(found | shapes.keys())
+               if key not in found or arrays[key].shape != shapes.get(key)]
+  if differing:
+    first = differing[0]
+    was, now = ('none' if shape is None else f'of shape {shape}' for shape in (
+        arrays[first].shape if first in found else None, shapes.get(first)))
+    raise UserError(f'the checkpoint holds another {prefix} than config.json asks for: {len(differing)} arrays differ, '
+                    f'first {first}, {was}, expected {now}. Bring the files back that belong together')
+  for key, variable in by_key.items():
+    variable.assign(arrays[key])
 
 
-def restore(prefix, variables, arrays):
-  """Assigns what `collect` made. Raises UserError where the arrays are those of another model."""
-  names = _names(prefix, variables)
-  found = sorted(n for n in arrays if n.startswith(prefix + '/'))
-  shapes = {name: tuple(v.shape) for name, v in zip(names, variables, strict=True)}
-  other = [name for name in sorted({*found, *names}) if name not in arrays or arrays[name].shape != shapes.get(name)]
-  if other:
-    was, now = (f'of shape {shape}' if shape is not None else 'none' for shape in (
-        arrays[other[0]].shape if other[0] in arrays else None, shapes.get(other[0])))
-    raise UserError(f'the checkpoint holds another {prefix} than config.json asks for: {len(other)} arrays differ, '
-                    f'first {other[0]}, {was}, expected {now}. Bring the files back that belong together')
-  for name, variable in zip(names, variables, strict=True):
-    variable.assign(arrays[name])
+def _by_key(prefix: str, variables: Iterable[Any]) -> dict[str, Any]:
+  """{key: variable}. The key is prefix and path, whatever place the variable has among the others."""
+  by_key: dict[str, Any] = {}
+  for variable in variables:
+    path = (getattr(variable, 'path', None) or variable.name).removesuffix(':0').removeprefix(f'{prefix}/')
+    # Keras numbers variables without a name by what else the process has made.
+    key = f'{prefix}/{re.sub(r"^variable_[0-9]+$", "variable", path)}'
+    assert key not in by_key, f'two variables for {key}: {_described(by_key[key])} and {_described(variable)}'
+    by_key[key] = variable
+  return by_key
+
+
+def _described(variable: Any) -> str:
+  return f'{variable.name} {tuple(variable.shape)}'
+
+
+def carry_keys(carry: tuple) -> list[str]:
+  """The keys of a recurrent state, `carry/LAYER/PART`, in the order of tf.nest.flatten.
+
+  Args:
+    carry: an entry for each layer: one tensor, or a tuple of its parts.
+  """
+  parts = [len(layer) if isinstance(layer, tuple) else 1 for layer in carry]
+  return [f'carry/{i}/{j}' for i, count in enumerate(parts) for j in range(count)]

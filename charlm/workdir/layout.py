@@ -1,44 +1,64 @@
-"""What is in a workdir, opened: configuration, tokenizer and weights."""
+"""A workdir: where its files are, its lock, and its configuration.
+
+    WORKDIR/
+      config.json              all that was chosen (flags.config.Config)
+      tokenizer.json, ...      written by the tokenizer
+      checkpoints/             checkpoint.py
+      metrics.jsonl            metrics.py, a line for each report
+      samples/, tensorboard/   metrics.py
+      plot.png                 plot.py, from the metrics
+
+Files are written by `data_pipeline.atomic`, whole or not at all. Only lines of metrics.jsonl and TensorBoard's events
+are appended.
+"""
 import contextlib
 import fcntl
 import os
 import pathlib
 import sys
-from typing import Any, NamedTuple
+from collections.abc import Iterator
 
 from charlm.workdir import checkpoint
-from flags.config import Config, read_config
-from flags.errors import RunError, UserError
+from data_pipeline import atomic
+from data_pipeline.tokenizers.base import Tokenizer
+from flags.config import Config
+from flags.errors import UserError
 
 
-class Saved(NamedTuple):
-  """What a model is made of."""
-  config: Config
-  tokenizer: Any
-  weights: dict  # the arrays of the checkpoint
-  state: dict  # of the checkpoint: step, best_nats, ...
+def config_path(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir, 'config.json')
 
 
-class Opened(NamedTuple):
-  """A trained model."""
-  config: Config
-  tokenizer: Any
-  model: Any
-  state: dict
+def metrics_path(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir, 'metrics.jsonl')
 
 
-def begun(workdir):
+def plot_path(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir, 'plot.png')
+
+
+def samples_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir, 'samples')
+
+
+def tensorboard_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+  return pathlib.Path(workdir, 'tensorboard')
+
+
+def has_checkpoint(workdir: str | pathlib.Path) -> bool:
   """Whether a run has saved weights in this folder."""
   return bool(checkpoint.saved(workdir)) or checkpoint.best_path(workdir).exists()
 
 
-def config_path(workdir):
-  return pathlib.Path(workdir, 'config.json')
-
-
 @contextlib.contextmanager
-def locked(workdir):
-  """Makes the folder and keeps other runs out of it; the lock goes with the process."""
+def lock(workdir: str | pathlib.Path) -> Iterator[None]:
+  """Makes the folder, keeps other runs out of it, and removes unfinished files that a killed one has left.
+
+  The lock ends with the process, however that ends.
+
+  Raises:
+    UserError: another run holds the lock, or the folder cannot be made.
+  """
   try:
     pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
     folder = os.open(workdir, os.O_RDONLY)
@@ -50,13 +70,21 @@ def locked(workdir):
     os.close(folder)
     raise UserError(f'--workdir={workdir}: another charlm-train is at work there; expected one of its own') from None
   try:
+    for unfinished in [*pathlib.Path(workdir).glob('.*.tmp'), *samples_folder(workdir).glob('.*.tmp')]:
+      unfinished.unlink()
     yield
   finally:
     os.close(folder)
 
 
-def set_best_aside(workdir):
-  """Renames the best weights of a run that was killed before its first checkpoint, as it begins anew; says so."""
+def set_best_aside(workdir: str | pathlib.Path) -> None:
+  """Renames the best weights of a run that was killed before its first checkpoint, and says so.
+
+  Such a run starts again from nothing, and would write over them.
+
+  Raises:
+    UserError: the file cannot be renamed.
+  """
   path = checkpoint.best_path(workdir)
   if path.exists() and not checkpoint.saved(workdir):
     aside = path.with_name(f'best-of-step-{checkpoint.read(path)[1]["step"]}.npz')
@@ -68,9 +96,34 @@ def set_best_aside(workdir):
           f'best weights until then are now {aside}', file=sys.stderr)
 
 
-def save_config(workdir, config, tokenizer):
-  """Writes tokenizer and configuration of a new run into the workdir; the configuration comes last and whole."""
-  if begun(workdir):
+def read_config(workdir: str | pathlib.Path, flag: str = 'workdir') -> Config:
+  """Reads the configuration that the model in `workdir` was trained with.
+
+  Args:
+    workdir: the folder.
+    flag: the flag that named it, for error messages.
+
+  Raises:
+    UserError: there is no configuration, or it cannot be read.
+  """
+  path = config_path(workdir)
+  if not workdir:
+    raise UserError(f'--{flag}: expected the folder of a trained model, such as --{flag}=runs/first')
+  if not path.is_file():
+    raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes')
+  try:
+    return Config.from_json(path.read_text(encoding='utf-8'))
+  except (UserError, OSError, UnicodeDecodeError) as error:
+    raise UserError(f'{path}: {error}') from error
+
+
+def save_config(workdir: str | pathlib.Path, config: Config, tokenizer: Tokenizer) -> None:
+  """Writes tokenizer and configuration of a new run. The configuration comes last: where it is, all is there.
+
+  Raises:
+    UserError: a run has saved a checkpoint there since this one looked, or a file cannot be written.
+  """
+  if has_checkpoint(workdir):
     raise UserError(f'--workdir={workdir}: another charlm-train has trained there meanwhile; expected one of its own')
   try:
     tokenizer.save(workdir)
@@ -79,8 +132,12 @@ def save_config(workdir, config, tokenizer):
     raise _unwritable(workdir, error) from error
 
 
-def save_places(workdir, config):
-  """Writes where the text is now into the configuration of a run that goes on."""
+def update_config(workdir: str | pathlib.Path, config: Config) -> None:
+  """Writes the configuration of a run that resumes, where it has changed: its text may have another place now.
+
+  Raises:
+    UserError: the file cannot be written.
+  """
   if config != read_config(workdir):
     try:
       _write_config(workdir, config)
@@ -88,92 +145,9 @@ def save_places(workdir, config):
       raise _unwritable(workdir, error) from error
 
 
-def _write_config(workdir, config):
-  path = config_path(workdir)
-  temporary = path.with_name('.config.json.tmp')
-  temporary.write_text(config.to_json())
-  os.replace(temporary, path)
+def _write_config(workdir: str | pathlib.Path, config: Config) -> None:
+  atomic.write(config_path(workdir), config.to_json().encode())
 
 
-def _unwritable(workdir, error):
+def _unwritable(workdir: str | pathlib.Path, error: OSError) -> UserError:
   return UserError(f'--workdir={workdir}: cannot be written ({error.strerror})')
-
-
-def identity(tokenizer, files):
-  """What a checkpoint belongs to: {name: value}. `files` is {split: TokenFile}."""
-  return {'vocab_size': tokenizer.vocab_size, 'tokenizer': tokenizer.fingerprint, 'text': files['train'].content}
-
-
-def summary(workdir, state, average='none'):
-  """Where everything is, and what to do next. average: of --average."""
-  folder = pathlib.Path(workdir)
-  samples = [f'  {folder / "samples"}/   what the model wrote while it learned'] * (folder / 'samples').exists()
-  best = ('' if state['best_nats'] is None else
-          f' Best validation loss {state["best_nats"]:.4f} nats per token, at step {state["best_step"]}.')
-  return '\n'.join([
-      f'Trained for {state["step"]} steps: {state["finished"]}.{best}',
-      f'  {folder / "checkpoints"}/   {_used_weights(state, average)}, and the last two checkpoints',
-      f'  {folder / "metrics.jsonl"}   a line per report; drawn in {folder / "plot.png"}',
-      *samples,
-      f'  {folder / "tensorboard"}/   events: tensorboard --logdir={folder}',
-      f'Next: charlm-sample --workdir={folder}, charlm-evaluate --workdir={folder}, '
-      f'charlm-export --workdir={folder} --export_dir=DIR'])
-
-
-def _used_weights(state, average):
-  """Which weights the other commands use, in words."""
-  kind, step = ('last', state['step']) if state['best_nats'] is None else ('best', state['best_step'])
-  since = state['average_from']
-  averaged = {'none': '', 'ema': ', averaged',
-              'validation': '' if since is None or since >= step else f', averaged since step {since}'}
-  return f'the {kind} weights (of step {step}{averaged[average]}), which the other commands use'
-
-
-def load_tokenizer(workdir):
-  from data_pipeline.tokenizers import registry  # so that flags are checked before TensorFlow is imported
-  return registry.load_tokenizer(workdir)
-
-
-def open_model(workdir, weights='best'):
-  """The model in `workdir`, with its best weights or its last. Raises UserError as `open_weights` does."""
-  config, tokenizer, arrays, state = open_weights(workdir, weights)
-  from charlm.network.model import LanguageModel
-  model = LanguageModel(config.model, tokenizer.vocab_size)
-  checkpoint.restore('model', model.variables, arrays)
-  return Opened(config, tokenizer, model, state)
-
-
-def open_weights(workdir, weights='best', flag='workdir'):
-  """What the model in `workdir` is made of, with its best weights or its last. `flag` names the folder in messages.
-
-  Raises UserError where there is no model, no checkpoint, or the tokenizer is not that of the checkpoint.
-  """
-  config = read_config(workdir, flag)
-  arrays, state = _read_weights(workdir, weights, flag)
-  tokenizer = load_tokenizer(workdir)
-  if state['tokenizer'] != tokenizer.fingerprint:
-    raise UserError(f'--{flag}={workdir}: its tokenizer is not the one that the checkpoint of step '
-                    f'{state["step"]} was trained with; expected the tokenizer files that charlm-train wrote')
-  return Saved(config, tokenizer, arrays, state)
-
-
-def _read_weights(workdir, weights, flag):
-  best = checkpoint.best_path(workdir)
-  if weights == 'best' and best.exists():
-    try:
-      return checkpoint.read(best)
-    except RunError as error:
-      print(f'warning: {error}; taking the last weights', file=sys.stderr)
-  found = checkpoint.newest(workdir)
-  if found is None:
-    raise UserError(f'--{flag}={workdir}: has no checkpoint yet; expected one that charlm-train saved')
-  return found
-
-
-def warn_of_unknown(corpus, files):
-  """Says on standard error how many characters of the TokenFiles the tokenizer does not know, if any."""
-  unknown, tokens = sum(f.num_unknown for f in files), sum(f.num_tokens for f in files)
-  if unknown:
-    first = next(f.first_unknown for f in files if f.num_unknown)
-    print(f'warning: --corpus={corpus}: {unknown:,} of {tokens:,} characters ({unknown / tokens:.2%}) are unknown to '
-          f'this model, first {first!r}', file=sys.stderr)

@@ -14,12 +14,12 @@ import pytest
 import tensorflow as tf
 
 from charlm.commands import evaluate, train
-from charlm.training import trainer
+from charlm.training import learner
 from charlm.workdir import checkpoint
-from charlm.workdir.layout import open_model
+from charlm.workdir.trained_model import load_model
 from flags.config import Config
 from flags.data import DataConfig
-from flags.errors import RunError, UserError
+from flags.errors import RunError
 from flags.training import TrainConfig
 from runs import ROOT, TEXT, assert_same_run, flags, last, metrics, start
 
@@ -58,7 +58,7 @@ def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_pat
     kills += process.returncode == -signal.SIGKILL
   assert kills == 2
   assert last(workdir)[1]['step'] < 40
-  (workdir / 'checkpoints' / '.step-00000012.npz.tmp').write_bytes(b'torn')  # as a kill while saving leaves it
+  (workdir / 'checkpoints' / '.step-00000012.npz.torn.tmp').write_bytes(b'torn')  # as a kill while saving leaves it
   train.run(flags(corpus, workdir))
   assert_same_run(finished, workdir)
 
@@ -94,12 +94,12 @@ def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys
   arrays, state = last(parts)
   if others is PLATEAU:
     assert state['rate_scale'] <= 0.5 and 0 < state['average_from'] < 40
-    assert np.count_nonzero(arrays['optimizer/002.norms']) == 40
+    assert np.count_nonzero(arrays['optimizer/norms']) == 40
   if others[0] == EMA[0]:
     assert f'best weights (of step {state["best_step"]}, averaged)' in said
   if others is FLAT:  # 14 steps make a pass
     assert (state['finished'], state['step']) == ('the training loss has not improved in 1 epochs', 28)
-    assert 'training/000.embedding' not in arrays
+    assert 'training/embedding' not in arrays
   else:
     assert max(np.abs(a - b).max() for a, b in zip(*raw_and_used(parts), strict=True)) > 1e-3
 
@@ -111,9 +111,9 @@ def test_other_commands_use_the_average(corpus, tmp_path, capsys):
   evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', '--weights=last'])
   assert json.loads(capsys.readouterr().out)['nats_per_token'] == pytest.approx(measured[-1], abs=1e-6)
   raw, used = raw_and_used(tmp_path / 'run')
-  opened = open_model(tmp_path / 'run', 'last').model.variables
-  for variable, one, other in zip(opened, used, raw, strict=True):
-    np.testing.assert_array_equal(variable.numpy(), one)
+  opened = checkpoint.collect('model', load_model(tmp_path / 'run', 'last').model.variables)
+  for name, one, other in zip(sorted(opened), used, raw, strict=True):
+    np.testing.assert_array_equal(opened[name], one)
     assert (one != other).any()
 
 
@@ -228,7 +228,7 @@ def test_a_full_disk_keeps_the_last_good_checkpoint(corpus, tmp_path, capsys, mo
   folder, savez, evaluate_every = tmp_path / 'run' / 'checkpoints', np.savez, {'best.npz': 20}.get(full_at, 0)
 
   def fills_up(file, **arrays):
-    if full_at in file.name:
+    if full_at in os.readlink(f'/proc/self/fd/{file.fileno()}'):
       file.write(b'half of it')
       raise OSError(28, 'No space left on device')
     savez(file, **arrays)
@@ -249,7 +249,7 @@ def test_too_little_memory_is_not_a_full_disk(corpus, tmp_path, capsys, monkeypa
   def step(*args, **options):
     raise tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating tensor\nand more')
 
-  monkeypatch.setattr(trainer.Learner, 'step', step)
+  monkeypatch.setattr(learner.Learner, 'step', step)
   with pytest.raises(SystemExit) as exit_:
     train.run(flags(corpus, tmp_path / 'run'))
   assert exit_.value.code == 1
@@ -261,7 +261,7 @@ def test_a_failure_of_a_step_is_not_a_full_disk(corpus, tmp_path, capsys, monkey
   def step(*args, **options):
     raise tf.errors.InternalError(None, None, 'no such program')
 
-  monkeypatch.setattr(trainer.Learner, 'step', step)
+  monkeypatch.setattr(learner.Learner, 'step', step)
   with pytest.raises(SystemExit):
     train.run(flags(corpus, tmp_path / 'run'))
   assert 'TensorFlow failed (InternalError: no such program)' in capsys.readouterr().err.splitlines()[-1]
@@ -352,25 +352,14 @@ def test_a_run_that_only_time_limits_fits_the_text(corpus, tmp_path, capsys):
 def test_a_validation_split_too_long_for_the_time_is_told_of(tokens, told, capsys):
   config = Config(data=DataConfig(valid_fraction=0.5), train=TrainConfig(max_minutes=10.0))
   files = {split: types.SimpleNamespace(num_tokens=tokens) for split in ('train', 'valid')}
-  train.fitted(config, {'max_minutes': 10.0}, files, 256)
+  train.fitted(config, {'max_minutes': 10.0}, files, 256, 1)
   notice = [line for line in capsys.readouterr().err.splitlines() if 'takes about' in line]
   assert len(notice) == told
   if told:
     share = float(re.search(r'--valid_fraction=(\S+) ', notice[0])[1])
     shorter = files | {'valid': types.SimpleNamespace(num_tokens=int(tokens * share / 0.5))}
-    train.fitted(config, {'max_minutes': 10.0}, shorter, 256)
+    train.fitted(config, {'max_minutes': 10.0}, shorter, 256, 1)
     assert 'takes about' not in capsys.readouterr().err  # what it names will do
-
-
-@pytest.mark.parametrize('evaluation, speed, expected', [
-  (None, None, 60),  # nothing is known yet
-  (None, 50.0, 60 - 20),  # 3,000 tokens at 150 per second
-  (None, 1.0, 30), (7, 50.0, 60 - 7), (50, 50.0, 30)])
-def test_time_is_left_for_the_last_evaluation(evaluation, speed, expected):
-  trainer = types.SimpleNamespace(
-    config=Config(train=TrainConfig(max_minutes=1.0)), evaluation_seconds=evaluation, speed=speed,
-    valid_file=types.SimpleNamespace(num_tokens=3_000))
-  assert trainer.Trainer.training_seconds(trainer) == expected
 
 
 def test_unknown_characters_are_told_of(corpus, tmp_path, capsys):
@@ -400,13 +389,6 @@ def test_documents_and_the_longest_overlap_resume_to_the_same_bits(tmp_path):
   assert_same_run(whole, parts)
   train.run(flags(corpus, plain, '--chunk_overlap=15', '--steps=6'))
   assert metrics(plain)[0] != metrics(whole)[0]
-
-
-@pytest.mark.parametrize('name,value', [('patience', 2), ('schedule', 'plateau'), ('average', 'validation')])
-def test_a_data_set_that_has_nothing_to_wait_for(tmp_path, name, value):
-  config = Config(data=DataConfig(corpus='tfds:x', valid_fraction=0.0), train=TrainConfig(**{name: value}))
-  with pytest.raises(UserError, match=rf'--{name}={value}: --corpus=tfds:x has no validation split.*--valid_fraction'):
-    trainer.Trainer(config, tmp_path / 'run', None, None, {}, started=0.0)
 
 
 def test_what_waits_as_long_as_the_run_does_is_refused(corpus, tmp_path, capsys):

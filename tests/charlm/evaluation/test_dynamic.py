@@ -1,11 +1,15 @@
 """Dynamic evaluation against its slow twin: NumPy in float64, gradients by differences."""
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import references
 import slow_model
-from charlm.evaluation.dynamic import EPSILON, Dynamic
+from charlm.evaluation import scoring
+from charlm.evaluation.dynamic import EPSILON, DynamicScorer, score_file
+from charlm.network.backend import choice
 from data_pipeline import streams
 from data_pipeline.rows import evaluation_rows, training_rows
 from flags.errors import RunError
@@ -26,6 +30,14 @@ def training(batch_size, length, steps, starts=None):
 def evaluation(tokens, batch_size=1, length=4, starts=None):
   rows = evaluation_rows(tokens, batch_size, length, warm_up=4)
   return streams.evaluation_stream(TEXT[:tokens], rows, length=length, starts=starts)
+
+
+def nats_of(scorer, batches, rows=1):
+  """-> nats of the batches, and the weights as they were."""
+  try:
+    return scoring.accumulate(scorer, batches, rows)[0]
+  finally:
+    scorer.restore()
 
 
 def name(variable):
@@ -81,24 +93,25 @@ def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
     for w, w0, s, pull, g in zip(weights.values(), start, scales, pulls, moves, strict=True):
       w += pull * (w0 - w) - eta * g / (s + EPSILON * mean)
 
-  judge = Dynamic(one, learning_rate=eta, decay=decay)
+  judge = DynamicScorer(one, learning_rate=eta, decay=decay)
   judge.gather(training(3, 5, 4, starts), 3)
-  got = judge.evaluate(evaluation(18, rows, starts=starts), rows)
-  assert (got['tokens'], sums[1]) == (17, 17)
-  assert got['nats'] == pytest.approx(sums[0], rel=1e-4)
-  still = Dynamic(one, learning_rate=1e-9, decay=decay)
+  nats, tokens = scoring.accumulate(judge, evaluation(18, rows, starts=starts), rows)
+  judge.restore()
+  assert (tokens, sums[1]) == (17, 17)
+  assert nats == pytest.approx(sums[0], rel=1e-4)
+  still = DynamicScorer(one, learning_rate=1e-9, decay=decay)
   still.gather(training(3, 5, 4, starts), 3)
-  assert abs(still.evaluate(evaluation(18, rows, starts=starts), rows)['nats'] - sums[0]) > 0.01 * sums[0]
+  assert abs(nats_of(still, evaluation(18, rows, starts=starts), rows) - sums[0]) > 0.01 * sums[0]
 
 
 def test_models_of_any_size_take_steps_of_about_one_length():
   lengths = []
   for units in 4, 32:
     one = make(units=units, layers=2)
-    judge = Dynamic(one, learning_rate=0, decay=0)
+    judge = DynamicScorer(one, learning_rate=0, decay=0)
     judge.gather(training(4, 5, 3), 4)
     before = [w.numpy() for w in judge.weights]
-    judge._step(next(iter(evaluation(30))), one.initial_state(1))
+    judge.score(next(iter(evaluation(30))), one.initial_state(1))
     lengths.append(sum(((w.numpy() - b)**2).sum() for w, b in zip(judge.weights, before, strict=True))**0.5)
   assert 0.4 < lengths[0] / lengths[1] < 2.5, lengths
 
@@ -106,9 +119,9 @@ def test_models_of_any_size_take_steps_of_about_one_length():
 def test_the_model_stays_as_it_was_and_so_does_the_figure():
   one = make()
   before = [v.numpy() for v in one.variables]
-  judge = Dynamic(one, learning_rate=0.1, decay=0.1)
+  judge = DynamicScorer(one, learning_rate=0.1, decay=0.1)
   judge.gather(training(4, 5, 3), 4)
-  first, second = (judge.evaluate(evaluation(30), 1) for _ in range(2))
+  first, second = (nats_of(judge, evaluation(30)) for _ in range(2))
   assert first == second
   for v, b in zip(one.variables, before, strict=True):
     np.testing.assert_array_equal(v, b)
@@ -119,35 +132,38 @@ def test_a_text_that_repeats_itself_is_learned():
   one, text = make(units=8), np.tile(TEXT[:10], 30)
 
   def nats(learning_rate):
-    judge = Dynamic(one, learning_rate=learning_rate, decay=0.0)
+    judge = DynamicScorer(one, learning_rate=learning_rate, decay=0.0)
     judge.gather(training(4, 5, 10), 4)
     rows = evaluation_rows(len(text), 1, 10)
-    return judge.evaluate(streams.evaluation_stream(text, rows, length=10), 1)['nats'] / (len(text) - 1)
+    return nats_of(judge, streams.evaluation_stream(text, rows, length=10)) / (len(text) - 1)
 
   assert nats(0.01) < 0.7 * nats(1e-9)
 
 
-def test_a_rate_that_is_too_high_is_told_of():
-  judge = Dynamic(make(), learning_rate=1e38, decay=0.0)
+def test_a_rate_that_is_too_high_is_told_of(tmp_path):
+  judge = DynamicScorer(make(), learning_rate=1e38, decay=0.0)
   judge.gather(training(4, 5, 3), 4)
+  TEXT.tofile(tmp_path / 'tokens')
+  file = SimpleNamespace(path=tmp_path / 'tokens', dtype='uint8', num_tokens=30, num_starts=0)
   with pytest.raises(RunError, match='--dynamic_learning_rate'):
-    judge.evaluate(evaluation(30), 1)
+    score_file(judge, file, batch_size=1, length=4)
 
 
 def test_native_kernels_agree_with_xla():
   one, results = make(layers=2), []
   for recurrence in ('auto', 'xla'):
-    judge = Dynamic(one, learning_rate=0.01, decay=0.1, recurrence=recurrence)
+    same = one.with_backend(choice.choose(recurrence, one.config))
+    judge = DynamicScorer(same, learning_rate=0.01, decay=0.1)
     judge.gather(training(4, 5, 3), 4)
-    results.append(judge.evaluate(evaluation(60), 1)['nats'])
+    results.append(nats_of(judge, evaluation(60)))
   assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
 def test_weights_that_do_not_take_part_stay():
   """A learned initial state has no gradient after the first segment; zeros are not trained at all."""
   one = make(initial_state='zeros')
-  judge = Dynamic(one, learning_rate=0.1, decay=0.1)
+  judge = DynamicScorer(one, learning_rate=0.1, decay=0.1)
   judge.gather(training(4, 5, 3), 4)
   assert len(judge.rates) == len(one.trainable_variables) == len(one.variables) - 1
-  assert np.isfinite(judge.evaluate(evaluation(30), 1)['nats'])
+  assert np.isfinite(nats_of(judge, evaluation(30)))
   assert all(np.isfinite(r).all() for r in map(tf.convert_to_tensor, judge.rates))

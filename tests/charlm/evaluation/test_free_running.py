@@ -51,15 +51,15 @@ def plain_loop(one, steps, seed, starts):
 def test_agrees_with_a_plain_loop(make_file, options, starts, stretches):
   one = slow_model.random_model(V, **options)
   want, count = plain_loop(one, 4, 3, starts)
-  got = free_running.evaluate_file(one, make_file(starts), 4, seed=3, batch_size=1, length=10)
-  assert got['stretches'] == count == stretches
-  np.testing.assert_allclose(got['nats'], want, rtol=1e-4)
-  rows = free_running.evaluate_file(one, make_file(starts), 4, seed=3, batch_size=3, length=5)
-  assert rows['stretches'] == count
-  np.testing.assert_allclose(rows['nats'], want, rtol=1e-3)
-  other = free_running.evaluate_file(one, make_file(starts), 4, seed=4, batch_size=1, length=10)
-  assert other['nats'][0] == pytest.approx(want[0], rel=1e-4) and abs(other['nats'][3] / want[3] - 1) > 1e-3
+  nats, found = free_running.score_file(one, make_file(starts), 4, seed=3, batch_size=1, length=10)
+  assert found == count == stretches
+  np.testing.assert_allclose(nats, want, rtol=1e-4)
+  nats, found = free_running.score_file(one, make_file(starts), 4, seed=3, batch_size=3, length=5)
+  assert found == count
+  np.testing.assert_allclose(nats, want, rtol=1e-3)
+  other, _ = free_running.score_file(one, make_file(starts), 4, seed=4, batch_size=1, length=10)
+  assert other[0] == pytest.approx(want[0], rel=1e-4) and abs(other[3] / want[3] - 1) > 1e-3
 
 
 def test_text_that_is_too_short_has_no_stretch(make_file):
-  assert free_running.evaluate_file(slow_model.random_model(V, layers=1), make_file(), 62, length=10)['stretches'] == 0
+  assert free_running.score_file(slow_model.random_model(V, layers=1), make_file(), 62, length=10)[1] == 0

@@ -5,7 +5,9 @@ import tensorflow as tf
 
 import references
 import slow_model
-from charlm.evaluation.mc_dropout import McDropout
+from charlm.evaluation import scoring
+from charlm.evaluation.mc_dropout import McDropoutScorer
+from charlm.network.dropout import Noise
 from data_pipeline import streams
 from data_pipeline.rows import evaluation_rows
 from flags.network import ModelConfig
@@ -24,6 +26,10 @@ def stream(rows, length, starts=None):
                                    starts=starts)
 
 
+def nats_of(one, passes, seed, starts=None):
+  return scoring.accumulate(McDropoutScorer(one, passes=passes, seed=seed), stream(1, 30, starts), 1)[0]
+
+
 @pytest.mark.parametrize('rows,length,passes,options', [
   (1, 20, 1, RATES), (1, 7, 3, dict(RATES, cell='lstm', zoneout_output=0.2, weight_drop=0.4)),
   (3, 16, 5, dict(RATES, dropout_per='sequence', embedding_dropout=0.3))], ids=str)
@@ -33,12 +39,13 @@ def test_agrees_with_a_plain_loop(rows, length, passes, options):
     probabilities = []
     for p in range(passes):
       state = one.reset(states.get(p, one.initial_state(rows)), batch.reset)
-      logits, _, states[p] = one(batch.tokens[:, :-1], state, training=True, seed=tf.constant([4, i * passes + p]))
-      probabilities.append(np.exp(-references.nats(logits.numpy().astype(np.float64), batch.tokens.numpy()[:, 1:])))
+      outputs, states[p] = one(batch.tokens[:, :-1], state, Noise(4, i * passes + p))
+      logits = outputs.logits.numpy().astype(np.float64)
+      probabilities.append(np.exp(-references.nats(logits, batch.tokens.numpy()[:, 1:])))
     total -= (np.log(np.mean(probabilities, 0)) * batch.weight.numpy()).sum()
-  got = McDropout(one, passes=passes, seed=4).evaluate(stream(rows, length), rows)
-  assert got['tokens'] == len(TEXT) - 1
-  assert got['nats'] == pytest.approx(total, rel=1e-4)
+  nats, tokens = scoring.accumulate(McDropoutScorer(one, passes=passes, seed=4), stream(rows, length), rows)
+  assert tokens == len(TEXT) - 1
+  assert nats == pytest.approx(total, rel=1e-4)
 
 
 def test_documents_start_without_noise():
@@ -49,17 +56,17 @@ def test_documents_start_without_noise():
   for one in noisy, calm:
     for layer in one.recurrent_layers:
       layer.initial.assign(tf.zeros_like(layer.initial))
-  got = [McDropout(one, passes=2, seed=4).evaluate(stream(1, 30, starts), 1)['nats'] for one in (noisy, calm)]
+  got = [nats_of(one, 2, 4, starts) for one in (noisy, calm)]
   assert got[0] == got[1] and noisy.config.initial_state == 'noise'
 
 
 def test_seeds_differ_and_passes_help():
   """The mean of probabilities is at least as likely as the mean of log probabilities: more passes, less loss."""
   one = make(**RATES)
-  single = [McDropout(one, passes=1, seed=s).evaluate(stream(1, 30), 1)['nats'] for s in range(4)]
+  single = [nats_of(one, 1, seed) for seed in range(4)]
   assert len(set(single)) == 4
-  assert McDropout(one, passes=1, seed=0).evaluate(stream(1, 30), 1)['nats'] == single[0]
-  assert McDropout(one, passes=30, seed=0).evaluate(stream(1, 30), 1)['nats'] < np.mean(single)
+  assert nats_of(one, 1, 0) == single[0]
+  assert nats_of(one, 30, 0) < np.mean(single)
 
 
 @pytest.mark.parametrize('name', ['dropout', 'recurrent_dropout', 'zoneout', 'embedding_dropout', 'weight_drop'])

@@ -247,7 +247,10 @@ class Chain:
   def initial_state(self, rows):
     return tf.zeros([rows, 1])
 
-  def stepper(self, native_kernels=False):
+  def portable(self):
+    return self
+
+  def stepper(self):
     weight = self.weight.read_value()
 
     def advance(tokens, state):

@@ -4,8 +4,10 @@ import pytest
 import tensorflow as tf
 
 import references
-from charlm.network import dropout, losses, model, native
-from flags.errors import UserError
+from charlm.network import dropout, losses, model
+from charlm.network.backend import kernels
+from charlm.network.backend.native import NativeBackend
+from charlm.training.objectives import penalties
 from flags.network import ModelConfig
 from slow_model import random_model, slow, weights
 
@@ -40,7 +42,7 @@ def make(V=7, **options):
 
 def drawn(config, B, T, V, seed):
   """The factors of a training step, from the draws themselves: dropped or scaled up; for zoneout kept or not."""
-  draws = dropout.Draws(config, B, training=True, seed=seed)
+  draws = dropout.Dropout(config, dropout.Noise(*seed))
   entry = config.input_units if config.input_layers else config.embedding_size
   features = config.units * (config.layers if config.combine == 'concat' else 1)
 
@@ -54,7 +56,7 @@ def drawn(config, B, T, V, seed):
       maps = {'gru': 3, 'lstm': 4}[config.cell]
       return draws.drop_weights(flag, tf.ones([config.units, maps * config.units]), maps * config.units, layer).numpy()
     units = {'input_dropout': entry, 'output_dropout': features}.get(flag, config.units)
-    return draws.kept(flag, T, units, layer).numpy() * (1.0 if flag.startswith('zoneout') else 1 / (1 - rate))
+    return draws.keep_mask(flag, (T, B, units), layer).numpy() * (1.0 if flag.startswith('zoneout') else 1 / (1 - rate))
 
   return factor
 
@@ -81,7 +83,7 @@ def assert_close(got, want, **tolerance):
 def test_values_agree_with_the_slow_twin(choice, B, T):
   one = make(**choice)
   tokens, states = draw(one, B, T)
-  logits, after, final = one(tf.constant(tokens), single(states))
+  (logits, _, after), final = one(tf.constant(tokens), single(states))
   want_logits, _, want_after = slow(one, weights(one), tokens, states)
   np.testing.assert_allclose(logits, want_logits, rtol=1e-3, atol=1e-4)
   assert_close(after, tuple(want_after), rtol=1e-3, atol=1e-4)
@@ -92,12 +94,12 @@ def test_values_agree_with_the_slow_twin(choice, B, T):
 def test_what_is_dropped_is_dropped_where_the_slow_twin_does(choice, B, T):
   one = make(**choice)
   tokens, states = draw(one, B, T)
-  features, after, _ = one.read(tf.constant(tokens), single(states), training=True, seed=tf.constant([3, 5]))
+  (_, features, after), _ = one(tf.constant(tokens), single(states), dropout.Noise(3, 5))
   _, want, want_after = slow(one, weights(one), tokens, states, drawn(one.config, B, T, one.vocab_size, (3, 5)))
   np.testing.assert_allclose(features, want, rtol=1e-3, atol=1e-3)
   assert_close(after, tuple(want_after), rtol=1e-3, atol=1e-3)
-  other, _, _ = one.read(tf.constant(tokens), single(states), training=True, seed=(3, 6))
-  assert np.abs(features - other).max() > 1e-2
+  other, _ = one(tf.constant(tokens), single(states), dropout.Noise(3, 6))
+  assert np.abs(features - other.features).max() > 1e-2
 
 
 @pytest.mark.parametrize('choice', [*CHOICES, *NOISES[-4:]], ids=str)
@@ -110,10 +112,10 @@ def test_gradients_agree_with_the_slow_twin(choice):
   @tf.function(autograph=False)
   def fast(states):
     with tf.GradientTape() as tape:
-      features, after, _ = one.read(tokens[:, :-1], states, training=True, seed=tf.constant([1, 2]))
-      loss = tf.reduce_sum(losses.nats(one.logits(features), tokens[:, 1:]) * weight.astype('float32'))
-      loss += losses.activation_penalty(features, weight.astype('float32'))
-      loss += losses.temporal_penalty(tf.nest.flatten(after[-1])[0], weight.astype('float32'))
+      (logits, features, after), _ = one(tokens[:, :-1], states, dropout.Noise(1, 2))
+      loss = tf.reduce_sum(losses.nats(logits, tokens[:, 1:]) * weight.astype('float32'))
+      loss += penalties.mean_square(features, weight.astype('float32'))
+      loss += penalties.mean_square_change(tf.nest.flatten(after[-1])[0], weight.astype('float32'))
     return [tf.convert_to_tensor(g) for g in tape.gradient(loss, chosen)]
 
   factor = drawn(one.config, 3, 4, one.vocab_size, (1, 2))
@@ -142,8 +144,8 @@ def test_every_weight_has_a_gradient(choice):
   one = make(**choice)
   tokens, _ = draw(one, 2, 6)
   with tf.GradientTape() as tape:
-    logits, _, _ = one(tf.constant(tokens[:, :-1]), one.initial_state(2))
-    loss = tf.reduce_sum(losses.nats(logits, tokens[:, 1:]))
+    outputs, _ = one(tf.constant(tokens[:, :-1]), one.initial_state(2))
+    loss = tf.reduce_sum(losses.nats(outputs.logits, tokens[:, 1:]))
   for variable, gradient in zip(one.trainable_variables, tape.gradient(loss, one.trainable_variables), strict=True):
     assert gradient is not None and np.abs(tf.convert_to_tensor(gradient)).max() > 0, variable.name
 
@@ -154,25 +156,25 @@ def test_every_weight_has_a_gradient(choice):
 def test_chunks_give_the_logits_of_one_pass(choice, T, S):
   one = make(**choice)
   tokens, states = draw(one, 2, 12)
-  whole, _, _ = one(tf.constant(tokens), single(states))
+  whole = one(tf.constant(tokens), single(states))[0].logits
   state = single(states)
   for start in range(0, 12 - T + 1, S):
-    logits, after, _ = one(tf.constant(tokens[:, start:start + T]), state)
+    (logits, _, after), _ = one(tf.constant(tokens[:, start:start + T]), state)
     np.testing.assert_allclose(logits, whole[:, start:start + T], rtol=1e-3, atol=1e-4)
     state = tf.nest.map_structure(lambda a: a[S - 1], after)
 
 
-NATIVE = [pytest.param({}, True, marks=pytest.mark.skipif(bool(native.register()[1]), reason='no native kernels')),
+NATIVE = [pytest.param({}, True, marks=pytest.mark.skipif(bool(kernels.register()[1]), reason='no native kernels')),
           pytest.param({'wiring': 'dense', 'combine': 'concat', 'tie_embeddings': True}, True,
-                       marks=pytest.mark.skipif(bool(native.register()[1]), reason='no native kernels'))]
+                       marks=pytest.mark.skipif(bool(kernels.register()[1]), reason='no native kernels'))]
 
 
 @pytest.mark.parametrize('choice, fast', [*((choice, False) for choice in CHOICES), *NATIVE], ids=str)
 def test_the_stepper_agrees_with_the_whole(choice, fast):
   one = make(**choice)
   tokens, states = draw(one, 2, 5)
-  whole, after, _ = one(tf.constant(tokens), single(states))
-  advance, state = one.stepper(fast), single(states)
+  (whole, _, after), _ = one(tf.constant(tokens), single(states))
+  advance, state = one.with_backend(NativeBackend() if fast else one.backend).stepper(), single(states)
   if fast:
     advance = tf.function(advance, jit_compile=True)
   for t in range(5):
@@ -206,14 +208,14 @@ def test_noise_where_text_begins_is_for_training(cell):
   """It follows the row of the whole batch, and no two tensors of the state share it."""
   one = model.LanguageModel(ModelConfig(**{**SMALL, 'units': 64}, initial_state='noise', cell=cell), 7)
   carry, rows = one.initial_state(40), tf.range(40) % 4 > 0
-  noisy = tf.nest.flatten(one.reset(carry, rows, seed=(1, 2), place=(0, 40)))
+  noisy = tf.nest.flatten(one.reset(carry, rows, dropout.Noise(1, 2, 0, 40)))
   assert all((s.numpy() == 0).all() for s in tf.nest.flatten(one.reset(carry, rows)))
   for s in noisy:
     assert (s.numpy()[::4] == 0).all() and abs(s.numpy()[rows.numpy()].std() - model.NOISE_STDDEV) < 0.01
   assert len({float(s[1, 0]) for s in noisy}) == len(noisy) == (2 if cell == 'gru' else 4)
-  half = one.reset(one.initial_state(20), rows[20:], seed=(1, 2), place=(tf.constant(20), 40))
+  half = one.reset(one.initial_state(20), rows[20:], dropout.Noise(1, 2, tf.constant(20), 40))
   assert_close(tf.nest.flatten(half), [s[20:] for s in noisy], rtol=1e-6)
-  other = tf.nest.flatten(one.reset(carry, rows, seed=(1, 3)))
+  other = tf.nest.flatten(one.reset(carry, rows, dropout.Noise(1, 3)))
   assert np.abs(other[0] - noisy[0]).max() > 0.1
   assert f'{model.NOISE_STDDEV}' in ModelConfig.__dataclass_fields__['initial_state'].metadata['help']
 
@@ -224,46 +226,35 @@ def test_documents_start_with_the_noise_too(cell):
   one = model.LanguageModel(ModelConfig(**SMALL, initial_state='noise', cell=cell), 7)
   tokens, states = draw(one, 3, 4)
   starts = tf.constant(np.arange(4) == 0)[None] & tf.constant([[True], [False], [True]])
-  seed = dict(training=True, seed=(1, 2), rows=(0, 3))
-  fresh = one.reset(single(states), starts[:, 0], seed=(1, 2), place=(0, 3))
-  for how, start in (seed, fresh), ({}, one.reset(single(states), starts[:, 0])):
-    logits, _, _ = one(tokens, single(states), starts=starts, **how)
-    assert_close(logits, one(tokens, start, **how)[0], rtol=1e-5)
-  assert np.abs(one(tokens, fresh)[0] - one(tokens, start)[0]).max() > 1e-3
+  noise = dropout.Noise(1, 2)
+  fresh = one.reset(single(states), starts[:, 0], noise)
+  for how, start in (noise, fresh), (None, one.reset(single(states), starts[:, 0])):
+    outputs, _ = one(tokens, single(states), how, starts)
+    assert_close(outputs.logits, one(tokens, start, how)[0].logits, rtol=1e-5)
+  assert np.abs(one(tokens, fresh)[0].logits - one(tokens, start)[0].logits).max() > 1e-3
 
 
 def test_rows_start_afresh_now_and_then():
   one = make(reset_probability=0.25)
   state = tuple(tf.fill([400, 5], 7.0) for _ in range(2))
   asked = tf.range(400) < 3
-  first, again, other = (one.reset(state, asked, seed=(1, step))[0].numpy() for step in (5, 5, 6))
+  first, again, other = (one.reset(state, asked, dropout.Noise(1, step))[0].numpy() for step in (5, 5, 6))
   fresh = (first == one.recurrent_layers[0].initial.numpy()).all(1)
   assert ((first == 7).all(1) != fresh).all() and fresh[:3].all()
   assert 60 < fresh.sum() < 140
   np.testing.assert_array_equal(first, again)
   assert (first != other).any()
   np.testing.assert_array_equal(one.reset(state, asked)[0][3:], state[0][3:])
-  assert_close(one.reset(tuple(s[100:] for s in state), asked[100:], seed=(1, 5), place=(100, 400))[0], first[100:])
-
-
-@pytest.mark.parametrize('choice', [dict(cell='lstm'), dict(layer_norm=False), dict(norm='joint')], ids=str)
-def test_native_kernels_are_for_what_they_compute(choice, monkeypatch, capsys):
-  monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
-  assert native.chosen('auto', ModelConfig())
-  assert not native.chosen('auto', ModelConfig(**choice))
-  assert not capsys.readouterr().err
-  (name, value), = choice.items()
-  with pytest.raises(UserError, match=f'^--recurrence=native: expected .* not --{name}={value}$'):
-    native.chosen('native', ModelConfig(**choice))
+  assert_close(one.reset(tuple(s[100:] for s in state), asked[100:], dropout.Noise(1, 5, 100, 400))[0], first[100:])
 
 
 def test_first_biases():
   layer = model.LanguageModel(ModelConfig(reset_bias=-2.0, update_bias=-3.0, **SMALL), 7).recurrent_layers[0]
-  np.testing.assert_array_equal(layer.input_maps[0].bias, [-2.0] * 5 + [-3.0] * 5 + [0.0] * 5)
+  np.testing.assert_array_equal(layer.projections[0].bias, [-2.0] * 5 + [-3.0] * 5 + [0.0] * 5)
   layer = model.LanguageModel(ModelConfig(cell='lstm', forget_bias=2.0, norm='joint', **SMALL), 7).recurrent_layers[0]
   np.testing.assert_array_equal(layer.gain[1], [0.0] * 5 + [2.0] * 5 + [0.0] * 10)
   one = model.LanguageModel(ModelConfig(wiring='dense', **SMALL), 7)
-  assert [m.bias.numpy().min() for m in one.recurrent_layers[1].input_maps] == [-1.0, 0.0]
+  assert [m.bias.numpy().min() for m in one.recurrent_layers[1].projections] == [-1.0, 0.0]
 
 
 def test_the_seed_decides_the_weights():
@@ -273,47 +264,14 @@ def test_the_seed_decides_the_weights():
     assert x.shape.rank < 2 or (x.numpy() != z.numpy()).any(), x.name
 
 
-def test_what_is_kept_follows_the_seed_alone():
-  size = (50, 8, 18)
-  y = dropout.kept(size, 0.25, (3, 4), (0, 8)).numpy()
-  assert y.shape == size
-  assert abs(y.mean() - 0.75) < 0.02
-  np.testing.assert_array_equal(y, tf.function(dropout.kept, jit_compile=True)(size, 0.25, (3, 4), (0, 8)))
-  assert (y != dropout.kept(size, 0.25, (3, 5), (0, 8)).numpy()).any()
-  parts = [dropout.kept((50, 4, 18), 0.25, (3, 4), (first, 8)) for first in (0, 4)]
-  np.testing.assert_array_equal(y, np.concatenate(parts, 1))
-
-
-def test_rates_that_are_no_multiple_of_a_256th():
-  assert dropout.drawn(0.3) == 77 / 256 and dropout.up(0.3) == 256 / 179
-  assert dropout.kept((1, 4, 64), 255 / 256, (0, 0), (0, 4)).numpy().sum() < 9
-
-
-def test_sequence_masks_hold_for_the_chunk():
-  config = ModelConfig(dropout=0.5, zoneout=0.5, dropout_per='sequence')
-  draws = dropout.Draws(config, 3, training=True, seed=(0, 1))
-  stays, moves = (draws.kept(flag, 6, 8).numpy() for flag in ('dropout', 'zoneout'))
-  assert (stays == stays[:1]).all() and 0 < stays[0].sum() < 24
-  assert (moves != moves[:1]).any()
-
-
-def test_each_flag_and_layer_draws_its_own():
-  rates = {name: 0.5 for name in dropout.FLAGS if name != 'initial_state'}
-  config = ModelConfig(cell='lstm', layers=3, initial_state='noise', **rates)
-  seeds = {tuple(map(int, dropout.Draws(config, 1, training=True, seed=(9, step)).seed_of(flag, layer)))
-           for step in range(4) for flag in dropout.FLAGS for layer in range(3)}
-  assert len(seeds) == 4 * len(dropout.FLAGS) * 3
-
-
 @pytest.mark.parametrize('name', ['dropout', 'recurrent_dropout', 'zoneout', 'weight_drop'])
 def test_masks_are_for_training(name):
   one = make(**{name: 0.5})
   tokens, states = draw(one, 2, 5)
-  calm, _, _ = one(tf.constant(tokens), single(states))
+  calm = one(tf.constant(tokens), single(states))[0].logits
   if name != 'zoneout':
-    np.testing.assert_allclose(calm, make()(tf.constant(tokens), single(states))[0], rtol=1e-6)
-  noisy, _, _ = one(tf.constant(tokens), single(states), training=True, seed=(1, 2))
-  again, _, _ = one(tf.constant(tokens), single(states), training=True, seed=(1, 2))
+    np.testing.assert_allclose(calm, make()(tf.constant(tokens), single(states))[0].logits, rtol=1e-6)
+  noisy, again = (one(tf.constant(tokens), single(states), dropout.Noise(1, 2))[0].logits for _ in range(2))
   np.testing.assert_array_equal(noisy, again)
   assert np.abs(noisy - calm).max() > 0.01
 
@@ -321,30 +279,10 @@ def test_masks_are_for_training(name):
 def test_zoneout_keeps_old_values():
   """In training some numbers of the state are those of the token before; in evaluation all move half as far."""
   one, tokens, start = make(layers=1, zoneout=0.5), tf.constant([[3], [1]]), single([np.ones((2, 5))])
-  _, (free,), _ = make(layers=1)(tokens, start)
-  _, (noisy,), _ = one(tokens, start, training=True, seed=(0, 3))
-  stays = dropout.kept((1, 2, 5), 0.5, (0, 3 * len(dropout.FLAGS) + dropout.FLAGS.index('zoneout')), (0, 2)).numpy()
+  noise = dropout.Noise(0, 3)
+  (free,), (noisy,) = make(layers=1)(tokens, start)[0].states, one(tokens, start, noise)[0].states
+  stays = noise.keep_mask('zoneout', 0.5, (1, 2, 5)).numpy()
   np.testing.assert_allclose(noisy, np.where(stays, free, 1.0), rtol=1e-5)
   assert 0 < stays.sum() < 10
-  _, (calm,), _ = one(tokens, start)
+  calm, = one(tokens, start)[0].states
   np.testing.assert_allclose(calm - 1, (free - 1) / 2, rtol=1e-4, atol=1e-6)
-
-
-def test_nats():
-  logits, targets = np.random.default_rng(0).normal(size=(2, 3, 5)), np.array([[0, 1, 2], [3, 4, 0]])
-  np.testing.assert_allclose(losses.nats(tf.constant(logits, tf.float32), targets), references.nats(logits, targets),
-                             rtol=1e-5)
-
-
-def test_penalties():
-  random = np.random.default_rng(0)
-  y, weight = random.normal(size=(4, 3, 5)), random.random((3, 4))
-  want = sum(weight[b, t] * (y[t, b]**2).mean() for t in range(4) for b in range(3))
-  np.testing.assert_allclose(losses.activation_penalty(tf.constant(y), tf.constant(weight)), want)
-  want = sum(weight[b, t] * ((y[t, b] - y[t - 1, b])**2).mean() for t in range(1, 4) for b in range(3))
-  np.testing.assert_allclose(losses.temporal_penalty(tf.constant(y), tf.constant(weight)), want)
-  assert float(losses.temporal_penalty(tf.constant(y[:1]), tf.constant(weight[:, :1]))) == 0
-  starts = random.random((3, 4)) < 0.5
-  want = sum(weight[b, t] * ((y[t, b] - y[t - 1, b])**2).mean() for t in range(1, 4) for b in range(3)
-             if not starts[b, t])
-  np.testing.assert_allclose(losses.temporal_penalty(tf.constant(y), tf.constant(weight), starts), want)

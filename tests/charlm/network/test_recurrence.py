@@ -4,11 +4,12 @@ import pytest
 import tensorflow as tf
 
 import references
-from charlm.network import cells, recurrence
+from charlm.network import cells, normalization
+from charlm.network.recurrence import Recurrence, Resets, Weights
 
 SIZES = [(1, 1, 4), (1, 3, 2), (5, 2, 3), (4, 1, 5)]  # T, B, H
 KINDS = [(cell, norm, own) for cell, owns in (('gru', [1]), ('lstm', [0, 2])) for own in owns
-         for norm in recurrence.NORMS]
+         for norm in normalization.NORMS]
 
 
 def given_to(cell='gru', norm='separate', own=1, *, T, B, H, dtype=np.float64):
@@ -31,8 +32,14 @@ def arguments(T, B, H, dtype=np.float64):
   return [*given, dy]
 
 
+def run_layer(cell, x, state, U, gain, cell_weights, masks=None, *, norm='separate', resets=None):
+  """As the backends do it: with U centred."""
+  one = Recurrence(cell, norm)
+  return one(x, state, Weights(one.centred(U), gain, cell_weights), masks, resets)
+
+
 def layer(x, state, U, gain, bias):
-  return recurrence.recurrent_layer(cells.GRU, x, state, U, gain, bias)
+  return run_layer(cells.GRU, x, state, U, gain, bias)
 
 
 def outputs_and_gradients(x, state, U, gain, bias, dy, *, cell='gru', norm='separate', masks=None):
@@ -41,8 +48,8 @@ def outputs_and_gradients(x, state, U, gain, bias, dy, *, cell='gru', norm='sepa
   with tf.GradientTape() as tape:
     tape.watch(given)
     if norm == 'joint':
-      x = recurrence.centre(x, [count * U.shape[0] for count in cell.groups])
-    outputs, states = recurrence.recurrent_layer(cell, x, *given[1:], masks, norm=norm)
+      x = normalization.centre(x, [count * U.shape[0] for count in cell.groups])
+    outputs, states = run_layer(cell, x, *given[1:], masks, norm=norm)
     # The loss looks at all of the state, at all tokens.
     loss = tf.add_n([tf.reduce_sum(tf.sin(s) * dy) for s in tf.nest.flatten(states)])
   return [outputs, *tf.nest.flatten(states), *tape.gradient(loss, tf.nest.flatten(given))]
@@ -108,7 +115,7 @@ def test_sizes_may_be_unknown_for_an_lstm():
 
 
 @pytest.mark.parametrize('T, B, H', SIZES)
-def test_starts_agree_with_the_slow_twin(T, B, H):
+def test_resets_agree_with_the_slow_twin(T, B, H):
   """A document may start at the first token, at the last, and at several in a row."""
   *inputs, dy = arguments(T, B, H)
   other = np.random.default_rng(1).normal(size=(B, H))
@@ -117,10 +124,10 @@ def test_starts_agree_with_the_slow_twin(T, B, H):
 
   @tf.function(jit_compile=True)
   def run(other, *given):
-    starts = recurrence.Starts(tf.constant(where), other)
+    resets = Resets(tf.constant(where), other)
     with tf.GradientTape() as tape:
       tape.watch((other, *given))
-      outputs, _ = recurrence.recurrent_layer(cells.GRU, *given, starts=starts)
+      outputs, _ = run_layer(cells.GRU, *given, resets=resets)
       loss = tf.reduce_sum(outputs * dy)
     return [outputs, *tape.gradient(loss, (other, *given))]
 
@@ -176,17 +183,18 @@ def test_chunks_with_state_carried_agree_with_one_pass():
 def test_step_agrees_with_the_layer(cell, norm, own):
   (x, state, *weights), _ = tf.nest.map_structure(tf.constant, given_to(cell, norm, own, T=4, B=2, H=3))
   cell = cells.CELLS[cell]
-  _, states = recurrence.recurrent_layer(cell, x, state, *weights, norm=norm)
-  U = recurrence.recurrent_weights(cell, weights[0], norm)
+  _, states = run_layer(cell, x, state, *weights, norm=norm)
+  one = Recurrence(cell, norm)
   for t in range(4):
-    state = recurrence.step(cell, x[t], state, U, *weights[1:], norm=norm)
+    state = one.step(x[t], state, Weights(one.centred(weights[0]), *weights[1:]))
     for got, want in zip(*map(tf.nest.flatten, (state, states)), strict=True):
       np.testing.assert_allclose(got, want[t], rtol=1e-9, atol=1e-12)
 
 
 def test_step_takes_factors():
   x, state, U, gain, bias, _ = arguments(1, 2, 3)
-  got = recurrence.step(cells.GRU, x[0], state, recurrence.centre(U, [6, 3]), gain, bias, (0.7, 1.0))
+  weights = Weights(normalization.centre(U, [6, 3]), gain, bias)
+  got = Recurrence(cells.GRU, 'separate').step(x[0], state, weights, (0.7, 1.0))
   np.testing.assert_allclose(got, references.gru_layer(x, state, U, gain, bias, 0.7)[0], rtol=1e-9)
 
 
@@ -220,7 +228,7 @@ def test_centred_weights_with_layer_norm_are_layer_norm(groups):
   random = np.random.default_rng(0)
   inputs, weights = random.normal(size=(5, 7)), random.normal(size=(7, sum(groups)))
   gain, bias = random.normal(size=(2, sum(groups)))
-  got = recurrence.layer_norm(inputs @ recurrence.centre(weights, groups), gain, bias, groups)
+  got = normalization.layer_norm(inputs @ normalization.centre(weights, groups), gain, bias, groups)
   edges = np.cumsum(groups)[:-1]
   parts = zip(np.split(inputs @ weights, edges, -1), np.split(gain, edges), np.split(bias, edges), strict=True)
   want = np.concatenate([references.layer_norm(*part) for part in parts], -1)

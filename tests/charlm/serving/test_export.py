@@ -68,8 +68,8 @@ def test_generate_writes_what_the_model_writes(served):
     ids = decoding.encode_prompt(tokenizer, prompt.encode())
     tokens, _ = writer.write(20, writer.read(ids))
     assert answer['text_bytes'][i] == tokenizer.decode(tokens[0])
-    logits, _, _ = model(np.concatenate([ids, tokens[0]])[None], model.initial_state(1))
-    log_probs = tf.nn.log_softmax(logits[0, len(ids) - 1:-1]).numpy()
+    outputs, _ = model(np.concatenate([ids, tokens[0]])[None], model.initial_state(1))
+    log_probs = tf.nn.log_softmax(outputs.logits[0, len(ids) - 1:-1]).numpy()
     np.testing.assert_allclose(answer['log_prob'][i], log_probs[np.arange(20), tokens[0]].sum(), rtol=1e-4)
 
 
@@ -215,6 +215,13 @@ def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path):
   for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
     with pytest.raises(UserError, match=r'--export_dir=.*file'):
       quick(folder)
+
+
+def test_a_folder_that_may_not_be_written_is_refused(quick, tmp_path, monkeypatch):
+  monkeypatch.setattr(os, 'access', lambda path, mode: False)
+  with pytest.raises(UserError, match=r'--export_dir=.*Permission denied'):
+    quick(tmp_path)
+  assert not list(tmp_path.iterdir())
 
 
 def test_command_says_where_the_model_went(tmp_path, capsys):

@@ -12,9 +12,10 @@ import shutil
 import pytest
 
 from charlm.commands import train
-from charlm.training import optimizer, trainer
-from charlm.training.resume import FOLLOW
-from flags.config import Config, read_config
+from charlm.training import learner, optimizer
+from charlm.training.resume import INHERITED_FLAGS
+from charlm.workdir import layout
+from flags.config import Config
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.network import ModelConfig
@@ -91,7 +92,7 @@ def draw(rng, names):
       if name not in flags and value != FIELDS[name].default and accepted(small(flags | {name: value})):
         flags[name] = value
   if 'init_from' in flags:  # which brings its network and tokenizer; bytes are never invalid
-    flags = {name: value for name, value in flags.items() if name not in {*FOLLOW, 'on_invalid'}}
+    flags = {name: value for name, value in flags.items() if name not in {*INHERITED_FLAGS, 'on_invalid'}}
   return flags
 
 
@@ -105,7 +106,7 @@ def small(flags):
   if flags.get('tokenizer') == 'sentencepiece':
     sizes['vocab_size'] = VALUES['vocab_size'][0]
   if 'init_from' in flags:
-    sizes = {name: value for name, value in sizes.items() if name not in FOLLOW}
+    sizes = {name: value for name, value in sizes.items() if name not in INHERITED_FLAGS}
   return sizes | flags
 
 
@@ -139,7 +140,7 @@ def corpus(tmp_path_factory):
 
 def killed_copy(monkeypatch, workdir, copy):
   """From now on a run in `workdir` leaves in `copy` what a kill in its step KILLED_AFTER + 1 would leave of it."""
-  step, steps = trainer.Learner.step, []
+  step, steps = learner.Learner.step, []
 
   def watched(self, *args, **options):
     steps.append(None)
@@ -147,7 +148,7 @@ def killed_copy(monkeypatch, workdir, copy):
       shutil.copytree(workdir, copy)
     return step(self, *args, **options)
 
-  monkeypatch.setattr(trainer.Learner, 'step', watched)
+  monkeypatch.setattr(learner.Learner, 'step', watched)
 
 
 def resumes_bit_for_bit(flags, corpus, folder, monkeypatch):
@@ -170,5 +171,5 @@ def test_killed_with_any_options_it_ends_in_the_same_bits(corpus, tmp_path, monk
     if 'init_from' in flags:
       flags['init_from'] = tmp_path / '0' / 'whole'
     whole = resumes_bit_for_bit(flags, corpus, tmp_path / str(i), monkeypatch)
-    undrawn -= {name for name, value in read_config(whole).flat().items() if value != defaults[name]}
+    undrawn -= {name for name, value in layout.read_config(whole).flat().items() if value != defaults[name]}
   assert not undrawn, 'another seed, or more combinations, would draw them'

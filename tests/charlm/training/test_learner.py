@@ -3,13 +3,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from charlm.network import losses, native
+import learners
+from charlm.evaluation import scoring
+from charlm.evaluation.scoring import PlainScorer
+from charlm.network import losses
+from charlm.network.backend import choice, kernels
+from charlm.network.backend.native import NativeBackend
 from charlm.network.model import LanguageModel
-from charlm.training import learner
+from charlm.training import distribution, learner
+from charlm.training.learner import StepDecisions
 from data_pipeline import streams
 from data_pipeline.rows import evaluation_rows, training_rows
 from flags.network import ModelConfig
-from flags.training import TrainConfig
 
 V = 11
 TEXT = (np.random.default_rng(0).integers(0, 2, 3000).cumsum() % V).astype(np.uint8)  # each token the last, or one more
@@ -28,12 +33,11 @@ RECIPES = [  # of everything that the model can be made of and drop
 
 
 def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, recurrence='auto', **model):
-  strategy = learner.make_strategy(strategy)
-  with strategy.scope():
-    network = LanguageModel(ModelConfig(**{**SMALL, **model}), V, seed=3)
-  options = dict(**(train or {}))
-  return learner.Learner(network, TrainConfig(**options), strategy=strategy, batch_size=batch_size, longest=longest,
-                         overlap=overlap, recurrence=recurrence)
+  config = ModelConfig(**{**SMALL, **model})
+  with distribution.make_strategy(strategy).scope():
+    network = LanguageModel(config, V, seed=3, backend=choice.choose(recurrence, config))
+  return learners.make(network, strategy=strategy, batch_size=batch_size, longest=longest, overlap=overlap,
+                       **(train or {}))
 
 
 def train(one, steps, *, length=20, overlap=0, starts=None):
@@ -45,10 +49,10 @@ def train(one, steps, *, length=20, overlap=0, starts=None):
                                    starts=starts)
 
   carry, history = one.initial_carry(), []
-  for step, batch in zip(range(steps), streams.distribute(one.strategy, stream), strict=False):
-    carry, metrics = one.step(batch, carry, 0.5, rate_scale=0.8, average_share=1 / (1 + step))
+  for step, batch in zip(range(steps), one.distribution.batches(stream), strict=False):
+    metrics, carry = one.step(batch, carry, StepDecisions(0.5, 0.8, 1 / (1 + step)))
     history.append({k: float(v) for k, v in metrics.items()})
-  return [v.numpy() for v in one.model.variables], one.gather_carry(carry), history
+  return [v.numpy() for v in one.model.variables], one.join_carry(carry), history
 
 
 SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_steps': 0}
@@ -60,12 +64,12 @@ SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_
   ids=['gru', 'lstm', 'documents'])
 def test_two_replicas_learn_the_same_as_one(options):
   starts, overlap = options.get('starts'), options.get('overlap', 0)
-  learners = [make(s, **{k: v for k, v in options.items() if k != 'starts'}) for s in ('default', 'mirrored')]
-  (weights, carry, history), other = (train(one, 20, overlap=overlap, starts=starts) for one in learners)
-  assert learners[1].replicas == 2
-  averages, norms = ([[v.numpy() for v in getattr(one, name).variables] for one in learners]
-                     for name in ('judged', 'clip'))
-  discriminators = [[v.numpy() for v in one.professor.weights] if one.professor else [] for one in learners]
+  made = [make(s, **{k: v for k, v in options.items() if k != 'starts'}) for s in ('default', 'mirrored')]
+  (weights, carry, history), other = (train(one, 20, overlap=overlap, starts=starts) for one in made)
+  assert made[1].distribution.replicas == 2
+  averages, norms = ([[v.numpy() for v in getattr(one, name).variables] for one in made]
+                     for name in ('evaluated', 'clip'))
+  discriminators = [[v.numpy() for o in one.objectives for v in getattr(o, 'weights', [])] for one in made]
   for one, two in (weights, other[0]), averages, norms, discriminators:
     for a, b in zip(one, two, strict=True):
       np.testing.assert_allclose(a, b, atol=1e-4)  # Adam makes as much of the rounding of small gradients
@@ -81,7 +85,7 @@ def test_two_replicas_learn_the_same_as_one(options):
        dropout_per='sequence')], ids=str)
 def test_native_kernels_learn_the_same_as_xla(masks):
   (weights, carry, _), other = (train(make(recurrence=r, **masks), 20) for r in ('auto', 'xla'))
-  assert make().native_kernels != bool(native.register()[1])
+  assert isinstance(make().model.backend, NativeBackend) != bool(kernels.register()[1])
   for a, b in zip(weights + list(carry), other[0] + list(other[1]), strict=True):
     np.testing.assert_allclose(a, b, atol=2e-4)
 
@@ -102,8 +106,8 @@ def test_the_carry_is_the_state_after_the_stride(overlap, cell):
   one, stride = make(overlap=overlap, train={'optimizer': 'sgd'}, cell=cell), 20 - overlap
   batch = next(iter(streams.training_stream(TEXT, training_rows(len(TEXT), 4), length=20, stride=stride)))
   before = one.model.initial_state(4)
-  _, _, expected = one.model(batch.tokens[:, :stride], before)
-  carry, _ = one.step(batch, one.initial_carry(), 0.0)
+  _, expected = one.model.portable()(batch.tokens[:, :stride], before)
+  _, carry = one.step(batch, one.initial_carry(), StepDecisions())
   for a, b in zip(*map(tf.nest.flatten, (carry, expected)), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5)
 
@@ -114,10 +118,10 @@ def test_where_rows_start_in_training(options):
   one = make(train={'optimizer': 'sgd', 'learning_rate': 1e-9}, longest=2, **options)
   rows = training_rows(len(TEXT), 4)
   first, later = (next(iter(streams.training_stream(TEXT, rows, length=2, stride=2, offset=n))) for n in (0, 2))
-  low, high = (one.distribute_carry([np.full((4, SMALL['units']), v, 'float32')] * 2) for v in (-0.5, 0.5))
+  low, high = (one.split_carry([np.full((4, SMALL['units']), v, 'float32')] * 2) for v in (-0.5, 0.5))
 
   def agree(batch):
-    ends = [one.gather_carry(one.step(batch, carry, 0.0)[0]) for carry in (low, high)]
+    ends = [one.join_carry(one.step(batch, carry, StepDecisions())[1]) for carry in (low, high)]
     return all(np.abs(a - b).max() < 1e-5 for a, b in zip(*ends, strict=True))
 
   assert agree(later) == ('reset_probability' in options)
@@ -130,8 +134,8 @@ def test_one_step_of_gradient_descent_by_hand(penalties):
   one = make(longest=50, train={'optimizer': 'sgd', 'clip_norm': 0.05, 'schedule': 'constant', 'seed': 1}, **penalties)
   batch = next(iter(streams.training_stream(TEXT, training_rows(len(TEXT), 4), length=20, stride=20)))
   with tf.GradientTape() as tape:
-    features, states, _ = one.model.read(batch.tokens[:, :-1], one.model.initial_state(4))
-    loss = nats = tf.reduce_sum(losses.nats(one.model.logits(features), batch.tokens[:, 1:]))
+    (logits, features, states), _ = one.model.portable()(batch.tokens[:, :-1], one.model.initial_state(4))
+    loss = nats = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:]))
     if penalties:
       h, units = states[-1][0], SMALL['units']
       loss += 0.5 * tf.reduce_sum(features**2) / units + 3.0 * tf.reduce_sum((h[1:] - h[:-1])**2) / units
@@ -142,7 +146,7 @@ def test_one_step_of_gradient_descent_by_hand(penalties):
   rate = 0.003 / 50  # the first of fifty steps of warm-up
   expected = [v.numpy() - rate * 0.05 / norm * tf.convert_to_tensor(g).numpy()
               for v, g in zip(one.model.trainable_variables, gradients, strict=True)]
-  _, metrics = one.step(batch, one.initial_carry(), 0.0)
+  metrics, _ = one.step(batch, one.initial_carry(), StepDecisions())
   assert float(metrics['nats']) == pytest.approx(float(nats), rel=1e-5)
   assert float(metrics['gradient_norm']) == pytest.approx(norm, rel=1e-4)
   assert float(metrics['learning_rate']) == pytest.approx(rate)
@@ -157,21 +161,21 @@ def test_steps_with_all_that_may_change_them_by_hand():
   carry, rows = one.initial_carry(), training_rows(len(TEXT), 4)
   for step, batch in zip(range(4), streams.training_stream(TEXT, rows, length=20, stride=20), strict=False):
     with tf.GradientTape() as tape:
-      logits, _, _ = one.model(batch.tokens[:, :-1], one.model.reset(carry, batch.reset))
-      loss = tf.reduce_sum(losses.nats(logits, batch.tokens[:, 1:])) / 4 / 20
+      outputs, _ = one.model.portable()(batch.tokens[:, :-1], one.model.reset(carry, batch.reset))
+      loss = tf.reduce_sum(losses.nats(outputs.logits, batch.tokens[:, 1:])) / 4 / 20
     gradients = [tf.convert_to_tensor(g).numpy() for g in tape.gradient(loss, one.model.trainable_variables)]
     norms.append(np.sqrt(sum((g.astype(np.float64)**2).sum() for g in gradients)))
     scale = min(1, np.percentile(norms, 30) / norms[-1])
     expected = [v.numpy() * (1 - rate * 0.1 * (v.shape.rank == 2)) - rate * scale * g
                 for v, g in zip(one.model.trainable_variables, gradients, strict=True)]
     share = [1.0, 0.5, 0.25, 0.7][step]
-    carry, _ = one.step(batch, carry, 0.0, rate_scale=0.8, average_share=share)
+    _, carry = one.step(batch, carry, StepDecisions(0.0, 0.8, share))
     for v, e in zip(one.model.trainable_variables, expected, strict=True):
       np.testing.assert_allclose(v.numpy(), e, atol=2e-6, err_msg=v.name)
     now = [v.numpy() for v in one.model.variables]
     averages = [share * n + (1 - share) * a for n, a in zip(now, averages or now, strict=True)]
   assert any(norm > np.percentile(norms[:i + 1], 30) * 1.01 for i, norm in enumerate(norms))
-  for v, a in zip(one.judged.variables, averages, strict=True):
+  for v, a in zip(one.evaluated.variables, averages, strict=True):
     np.testing.assert_allclose(v.numpy(), a, atol=1e-6, err_msg=v.name)
   assert np.abs(averages[0] - now[0]).max() > 1e-3
 
@@ -179,9 +183,9 @@ def test_steps_with_all_that_may_change_them_by_hand():
 def test_an_average_with_a_share_of_one_is_the_weights():
   one = make(train={'average': 'validation'})
   batch = next(iter(streams.training_stream(TEXT, training_rows(len(TEXT), 4), length=20, stride=20)))
-  one.judged.variables[0].assign(one.judged.variables[0] + 5)  # as where the weights of another run were loaded
-  one.step(batch, one.initial_carry(), 0.0)
-  for a, b in zip(one.judged.variables, one.model.variables, strict=True):
+  one.evaluated.variables[0].assign(one.evaluated.variables[0] + 5)  # as where the weights of another run were loaded
+  one.step(batch, one.initial_carry(), StepDecisions())
+  for a, b in zip(one.evaluated.variables, one.model.variables, strict=True):
     np.testing.assert_array_equal(a.numpy(), b.numpy())
 
 
@@ -189,8 +193,8 @@ def test_evaluation_is_of_the_average():
   one = make(train={'average': 'ema'})
   train(one, 30)
   averaged = evaluate(one, 4, 50)
-  assert averaged == evaluate(learner.Learner(one.judged, strategy=one.strategy), 4, 50)
-  assert averaged != evaluate(learner.Learner(one.model, strategy=one.strategy), 4, 50)
+  assert averaged == evaluate_model(PlainScorer(one.evaluated), 4, 50)
+  assert averaged != evaluate_model(PlainScorer(one.model), 4, 50)
 
 
 def test_it_learns():
@@ -208,7 +212,7 @@ def read_apart(model, parts):
   """Each document from the initial state -> sum of nats."""
   @tf.function(input_signature=[tf.TensorSpec([1, None], tf.int32)])
   def nats(part):
-    return tf.reduce_sum(losses.nats(model(part[:, :-1], model.initial_state(1))[0], part[:, 1:]))
+    return tf.reduce_sum(losses.nats(model.portable()(part[:, :-1], model.initial_state(1))[0].logits, part[:, 1:]))
 
   return tf.add_n([nats(part) for part in parts])
 
@@ -223,7 +227,7 @@ def test_documents_in_a_chunk_are_learned_as_if_apart():
     apart = read_apart(one.model, [p[:, :301 - s] for s, p in zip(STARTS, documents(), strict=True) if s < 300])
     loss = apart / 300
   slow = tape.gradient(loss, one.model.trainable_variables)
-  (gradients, _), _, sums = one._gradients(batch, one.initial_carry(), tf.constant(0), 0, 0.0)
+  (gradients, _, sums), _ = one._gradients(batch, one.initial_carry(), tf.constant(0, tf.int64), 0, 0.0)
   assert float(sums['tokens']) == 300 and float(sums['nats']) == pytest.approx(float(apart), rel=1e-4)
   for v, g, s in zip(one.model.trainable_variables, gradients, slow, strict=True):
     np.testing.assert_allclose(g, tf.convert_to_tensor(s), rtol=1e-3, atol=1e-4, err_msg=v.name)
@@ -247,12 +251,15 @@ def test_documents_are_evaluated_as_if_apart():
 
 
 def evaluate(one, batch_size, length, starts=None):
+  return evaluate_model(learner.DistributedScorer(one.evaluated, one.distribution), batch_size, length, starts)
+
+
+def evaluate_model(scorer, batch_size, length, starts=None):
   rows = evaluation_rows(len(TEXT), batch_size, length)
-  result = one.evaluate(streams.distribute(
-      one.strategy, lambda context: streams.evaluation_stream(TEXT, rows, length=length, context=context,
-                                                              starts=starts)), batch_size)
-  assert result['tokens'] == len(TEXT) - 1
-  return result['nats'] / result['tokens']
+  nats, tokens = scoring.accumulate(scorer, scorer.batches(lambda context: streams.evaluation_stream(
+      TEXT, rows, length=length, context=context, starts=starts)), batch_size)
+  assert tokens == len(TEXT) - 1
+  return nats / tokens
 
 
 @pytest.mark.parametrize('options', [{}, {'cell': 'lstm', 'layers': 1, 'initial_state': 'noise'}], ids=str)
@@ -265,11 +272,9 @@ def test_evaluation_depends_neither_on_rows_nor_on_chunks(options):
   assert evaluate(one, 32, 64) == pytest.approx(unbroken, abs=1e-3)
 
 
-def test_evaluating_needs_no_optimizer():
+def test_evaluating_needs_no_learner():
   one = make()
-  other = learner.Learner(one.model, strategy=one.strategy)
-  assert evaluate(other, 4, 50) == evaluate(one, 4, 50)
-  assert not hasattr(other, 'optimizer')
+  assert evaluate_model(PlainScorer(one.model), 4, 50) == evaluate(one, 4, 50)
 
 
 def test_two_replicas_evaluate_the_same():

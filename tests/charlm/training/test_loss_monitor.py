@@ -4,7 +4,7 @@ import json
 import numpy as np
 import pytest
 
-from charlm.training.loss_monitor import Judge
+from charlm.training.loss_monitor import LossMonitor
 from flags.training import TrainConfig
 
 FALLS_THEN_RISES = [3.0, 2.0, 2.5, 2.4, 2.6, 1.9, 2.0, 2.1, 2.2, 2.3]
@@ -12,11 +12,11 @@ FALLS_THEN_RISES = [3.0, 2.0, 2.5, 2.4, 2.6, 1.9, 2.0, 2.1, 2.2, 2.3]
 
 def judged(config, losses, every=10, stop_at=None):
   """-> the judge after the losses; `stop_at` of them go before a checkpoint."""
-  judge = Judge(config)
+  judge = LossMonitor(config)
   for i, nats in enumerate(losses, 1):
     judge.validated(nats, every * i)
     if i == stop_at:
-      judge = Judge(config, **json.loads(json.dumps(judge.state())))
+      judge = LossMonitor(config, **json.loads(json.dumps(judge.state())))
   return judge
 
 
@@ -51,7 +51,7 @@ def test_averaging_begins_where_the_paper_says(n, seed):
 
 def test_shares_make_the_mean_since_averaging_began():
   numbers = np.random.default_rng(0).normal(size=30)  # after steps 1 to 30
-  judge, average = Judge(TrainConfig(average='validation')), 99.0
+  judge, average = LossMonitor(TrainConfig(average='validation')), 99.0
   for step, number in enumerate(numbers):
     if step == 10:
       judge.average_from = 10
@@ -62,7 +62,7 @@ def test_shares_make_the_mean_since_averaging_began():
 
 def test_shares_of_a_moving_average():
   """The decay is as given, or t/(t + 9) before that: the first step forgets what was there."""
-  judge = Judge(TrainConfig(average='ema', ema_decay=0.9))
+  judge = LossMonitor(TrainConfig(average='ema', ema_decay=0.9))
   decays = [1 - judge.average_share(step) for step in (0, 1, 9, 80, 82, 1000)]
   assert decays == pytest.approx([0, 0.1, 0.5, 80 / 89, 0.9, 0.9])
 
@@ -79,11 +79,11 @@ def test_patience_counts_evaluations_since_the_best():
 def test_flat_epochs_compare_whole_passes(break_at):
   """A pass of two steps, of 1 and 3 tokens."""
   config, reasons = TrainConfig(flat_epochs=2, epochs=50), []
-  judge = Judge(config)
+  judge = LossMonitor(config)
   for epoch, nats_per_token in enumerate([2.0, 1.5, 1.6, 1.4, 1.4, 1.7, 1.0]):
     for i, tokens in enumerate([1, 3]):
       if (epoch, i) == break_at:
-        judge = Judge(config, **json.loads(json.dumps(judge.state())))
+        judge = LossMonitor(config, **json.loads(json.dumps(judge.state())))
       judge.trained((nats_per_token + (3, -1)[i]) * tokens, tokens)
     judge.end_epoch()
     reasons.append(judge.why_stop())

@@ -1,11 +1,15 @@
 """Checkpoints are whole or not there; damage is noticed; the last good one stays."""
+import json
+import os
 import resource
+import shutil
 import signal
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from charlm.commands import evaluate, export, sample, train
 from charlm.training import optimizer
 from charlm.workdir import checkpoint
 from flags.errors import RunError, UserError
@@ -13,7 +17,7 @@ from flags.training import TrainConfig
 
 
 def save(folder, step, size=10):
-  checkpoint.save(folder, step, {'model/000_w': np.full(size, step, np.float32)}, {'step': step})
+  checkpoint.save(folder, step, {'model/w': np.full(size, step, np.float32)}, {'step': step})
 
 
 def test_round_trip_keeps_the_newest_two(tmp_path):
@@ -21,7 +25,7 @@ def test_round_trip_keeps_the_newest_two(tmp_path):
     save(tmp_path, step)
   assert [p.name for p in checkpoint.saved(tmp_path)] == ['step-00000003.npz', 'step-00000002.npz']
   arrays, state = checkpoint.newest(tmp_path)
-  np.testing.assert_array_equal(arrays['model/000_w'], np.full(10, 3))
+  np.testing.assert_array_equal(arrays['model/w'], np.full(10, 3))
   assert state == {'step': 3}
 
 
@@ -62,7 +66,7 @@ def test_no_flipped_byte_goes_unnoticed(tmp_path):
     except RunError:
       continue
     assert found == state and arrays.keys() == want.keys(), i  # a byte that holds nothing
-    np.testing.assert_array_equal(arrays['model/000_w'], want['model/000_w'])
+    np.testing.assert_array_equal(arrays['model/w'], want['model/w'])
 
 
 def test_what_is_newer_is_damaged_and_goes(tmp_path):
@@ -96,6 +100,7 @@ def test_a_full_disk_leaves_the_last_good_one(tmp_path):
 def test_variables_round_trip():
   variables = [tf.Variable([1.0, 2.0], name='a'), tf.Variable(3, name='b')]
   arrays = checkpoint.collect('model', variables)
+  assert arrays.keys() == {'model/a', 'model/b'}
   for v in variables:
     v.assign(tf.zeros_like(v))
   checkpoint.restore('model', variables, arrays)
@@ -107,14 +112,137 @@ def test_variables_without_names_of_their_own_are_those_of_any_process():
   """Nadam has one, which Keras numbers by what the process has made."""
   def variables():
     weight = tf.Variable([[1.0, 2.0]], name='kernel')
-    return [v.value for v in optimizer.make_optimizer(TrainConfig(optimizer='nadam'), [weight]).variables]
+    return optimizer.make_optimizer(TrainConfig(optimizer='nadam'), [weight]).variables
 
   one, two = variables(), variables()
+  names = 'iteration', 'learning_rate', 'kernel_0_momentum', 'kernel_0_velocity', 'variable'
+  assert checkpoint.collect('optimizer', one).keys() == {f'optimizer/{name}' for name in names}
   checkpoint.restore('optimizer', two, checkpoint.collect('optimizer', one))
 
 
-@pytest.mark.parametrize('others', [[tf.Variable([1.0])], [tf.Variable([1.0, 2.0]), tf.Variable(3.0)], []])
+@pytest.mark.parametrize('others', [[tf.Variable([1.0])], [tf.Variable([1.0, 2.0]), tf.Variable(3.0, name='b')], []])
 def test_another_models_arrays_are_refused(others):
   arrays = checkpoint.collect('model', [tf.Variable([1.0, 2.0])])
   with pytest.raises(UserError, match='another model'):
     checkpoint.restore('model', others, arrays)
+
+
+def test_variables_have_the_same_keys_wherever_they_stand():
+  one, other = [tf.Variable([1.0, 2.0], name='a'), tf.Variable([3.0, 4.0], name='b')], [
+      tf.Variable([0.0, 0.0], name='b'), tf.Variable([0.0, 0.0], name='a')]
+  checkpoint.restore('model', other, checkpoint.collect('model', one))
+  np.testing.assert_array_equal(other, [[3.0, 4.0], [1.0, 2.0]])
+
+
+def test_the_attribute_that_holds_a_layer_has_no_part_in_its_keys():
+  """TensorFlow lists variables by the names of attributes."""
+  def module(first, second):
+    made = tf.Module()
+    setattr(made, first, tf.Variable([1.0], name='a'))
+    setattr(made, second, tf.Variable([2.0], name='b'))
+    return made.variables
+
+  other = module('z', 'y')
+  checkpoint.restore('model', other, {'model/a': np.ones(1, 'f'), 'model/b': np.zeros(1, 'f')})
+  assert {v.name: v.numpy().item() for v in other} == {'a:0': 1, 'b:0': 0}
+
+
+def test_mirrored_variables_have_the_keys_of_single_ones():
+  with tf.distribute.MirroredStrategy(['CPU:0', 'CPU:1']).scope():
+    mirrored = [tf.Variable([1.0, 2.0], name='kernel')]
+    mirrored += optimizer.make_optimizer(TrainConfig(), mirrored).variables
+  single = [tf.Variable([3.0, 4.0], name='kernel')]
+  single += optimizer.make_optimizer(TrainConfig(), single).variables
+  checkpoint.restore('one', mirrored, checkpoint.collect('one', single))
+  for replica in mirrored[0].values:
+    np.testing.assert_array_equal(replica, [3.0, 4.0])
+
+
+def test_two_variables_for_one_key_are_our_mistake():
+  with pytest.raises(AssertionError, match=r'two variables for model/a: a:0 \(2,\) and a:0 \(3,\)'):
+    checkpoint.collect('model', [tf.Variable([1.0, 2.0], name='a'), tf.Variable([1.0, 2.0, 3.0], name='a')])
+
+
+def test_the_carry_is_kept_by_layer():
+  carry = (np.zeros(1), (np.zeros(2), np.zeros(3)))
+  keys = checkpoint.carry_keys(carry)
+  assert keys == ['carry/0/0', 'carry/1/0', 'carry/1/1']
+  assert [len(part) for part in tf.nest.flatten(carry)] == [1, 2, 3]
+  assert len(checkpoint.carry_keys((carry[0],) * 12)) == 12
+
+
+def rewrite(path, change):
+  """Saves a checkpoint anew with a changed state, as another version of charlm would have."""
+  with np.load(path) as archive:
+    arrays = {name: archive[name] for name in archive.files if name != 'digest'}
+  content = json.dumps(change(json.loads(arrays.pop('state').tobytes()))).encode()
+  digest = checkpoint._digest(arrays, content)
+  np.savez(path, state=np.frombuffer(content, np.uint8), digest=np.frombuffer(digest, np.uint8), **arrays)
+
+
+def older(state):
+  """Format 1 had neither number."""
+  return {name: value for name, value in state.items() if name not in ('format_version', 'charlm_version')}
+
+
+def newer(state):
+  return state | {'format_version': checkpoint.FORMAT_VERSION + 1, 'charlm_version': '9.8.7'}
+
+
+OTHER_FORMATS = [(older, ['an older charlm', 'in format 1', 'Use the charlm that saved it', 'train again']),
+                 (newer, ['a newer charlm', f'in format {checkpoint.FORMAT_VERSION + 1}', 'Use charlm 9.8.7'])]
+
+
+def test_a_file_says_its_format(tmp_path):
+  save(tmp_path, 1)
+  with np.load(checkpoint.saved(tmp_path)[0]) as archive:
+    assert json.loads(archive['state'].tobytes())['format_version'] == checkpoint.FORMAT_VERSION
+
+
+@pytest.mark.parametrize('change, words', OTHER_FORMATS)
+def test_another_format_is_refused_and_not_fallen_back_from(tmp_path, change, words):
+  save(tmp_path, 1)
+  save(tmp_path, 2)
+  path = checkpoint.saved(tmp_path)[0]
+  rewrite(path, change)
+  with pytest.raises(UserError) as error:
+    checkpoint.newest(tmp_path)
+  assert all(word in str(error.value) for word in [str(path), *words]) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('change, words', OTHER_FORMATS)
+@pytest.mark.parametrize('command', [
+    lambda workdir: train.run(['charlm-train', f'--workdir={workdir}']),
+    lambda workdir: evaluate.run(['charlm-evaluate', f'--workdir={workdir}']),
+    lambda workdir: sample.run(['charlm-sample', f'--workdir={workdir}']),
+    lambda workdir: export.run(['charlm-export', f'--workdir={workdir}', f'--export_dir={workdir}/served'])],
+    ids=['train', 'evaluate', 'sample', 'export'])
+def test_each_command_refuses_another_format_in_one_line(finished, tmp_path, capsys, command, change, words):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  for path in (workdir / 'checkpoints').iterdir():
+    rewrite(path, change)
+  with pytest.raises(SystemExit) as exit_:
+    command(workdir)
+  assert exit_.value.code == 2
+  errors = capsys.readouterr().err.splitlines()
+  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path, monkeypatch):
+  def refuse(path):
+    raise PermissionError(13, 'Permission denied')
+
+  save(tmp_path, 1)
+  monkeypatch.setattr(np, 'load', refuse)
+  with pytest.raises(RunError, match=r'cannot be read \(Permission denied\)'):
+    checkpoint.read(checkpoint.saved(tmp_path)[0])
+
+
+def test_all_checkpoints_damaged(finished, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  for path in checkpoint.saved(workdir):
+    os.truncate(path, 10)
+  with pytest.raises(RunError, match='none of its 2'):
+    checkpoint.newest(workdir, lambda text: None)

@@ -1,36 +1,18 @@
-"""What is in a workdir: what goes on, what is refused, what is never lost."""
+"""A workdir has one run at a time, and nothing in it is lost or written over."""
 import fcntl
-import functools
-import json
 import os
-import shutil
 
 import numpy as np
 import pytest
 
-from charlm.commands import evaluate, train
+from charlm.commands import train
 from charlm.training import trainer
-from charlm.training.resume import choose_config
-from charlm.workdir import checkpoint
-from charlm.workdir.layout import save_config, summary
-from data_pipeline import prepare
+from charlm.workdir import checkpoint, layout, metrics, plot
+from data_pipeline.tokenizers.byte import ByteTokenizer
 from flags.config import Config
-from flags.data import DataConfig
 from flags.errors import RunError, UserError
-from flags.evaluation import EvaluateConfig
 from flags.network import ModelConfig
-from runs import TEXT, assert_same_run, flags
-
-
-@pytest.mark.parametrize('state,average,words', [
-    ({}, 'none', 'the last weights (of step 40), '), ({}, 'ema', 'the last weights (of step 40, averaged), '),
-    ({'best_nats': 2.0, 'best_step': 30}, 'none', 'the best weights (of step 30), '),
-    ({'best_nats': 2.0, 'best_step': 30}, 'validation', 'the best weights (of step 30), '),
-    ({'best_nats': 2.0, 'best_step': 30, 'average_from': 30}, 'validation', 'the best weights (of step 30), '),
-    ({'best_nats': 2.0, 'best_step': 30, 'average_from': 20}, 'validation', '(of step 30, averaged since step 20), ')])
-def test_the_summary_says_which_weights_are_used(state, average, words):
-  start = {'step': 40, 'finished': 'done', 'best_nats': None, 'best_step': 0, 'average_from': None}
-  assert words in summary('run', start | state, average)
+from runs import flags
 
 
 def test_one_run_at_a_time(corpus, finished, capsys):
@@ -41,104 +23,6 @@ def test_one_run_at_a_time(corpus, finished, capsys):
   os.close(folder)
   assert exit_.value.code == 2
   assert 'another charlm-train' in capsys.readouterr().err
-
-
-def test_a_workdir_alone_goes_on(finished, tmp_path, corpus, capsys):
-  """Flags that are left out keep their values; a run that is done says so and stays as it is."""
-  workdir = tmp_path / 'run'
-  shutil.copytree(finished, workdir)
-  checkpoint.saved(workdir)[0].unlink()
-  train.run(['charlm-train', f'--workdir={workdir}'])
-  assert_same_run(finished, workdir)
-  train.run(['charlm-train', f'--workdir={workdir}'])
-  assert 'Trained for 40 steps' in capsys.readouterr().out
-
-
-def test_a_damaged_newest_checkpoint_falls_back(finished, tmp_path, corpus, capsys):
-  workdir = tmp_path / 'run'
-  shutil.copytree(finished, workdir)
-  newest = checkpoint.saved(workdir)[0]
-  newest.write_bytes(newest.read_bytes()[:-100])
-  train.run(flags(corpus, workdir))
-  assert f'warning: {newest}' in capsys.readouterr().err
-  assert_same_run(finished, workdir)
-
-
-def test_a_text_may_move_and_a_workdir_lie_beside_it(corpus, tmp_path, capsys):
-  """A run that is killed goes on where its text has another name; the other commands then find it there."""
-  shutil.copy(corpus, tmp_path / 'old.txt')
-  run = functools.partial(flags, tmp_path, tmp_path / 'run', '--layers=1')
-  train.run(run())
-  checkpoint.saved(tmp_path / 'run')[0].unlink()
-  (tmp_path / 'old.txt').rename(tmp_path / 'new.txt')
-  train.run(run())  # the folder, without what the run has left there
-  for name in 'new.txt', '.':
-    place = tmp_path / name
-    train.run(['charlm-train', f'--workdir={tmp_path / "run"}', f'--corpus={place}'])
-    assert json.loads((tmp_path / 'run' / 'config.json').read_text())['data']['corpus'] == str(place)
-  shutil.copytree(tmp_path / 'run', tmp_path / 'run2')
-  (tmp_path / 'new.txt').rename(tmp_path / 'newer.log')
-  (tmp_path / 'other.txt').write_text('of other times')
-  capsys.readouterr()
-  evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', f'--corpus={tmp_path / "newer.log"}',
-                '--split=valid', '--dynamic', '--dynamic_length=50'])
-  assert json.loads(capsys.readouterr().out)['tokens'] == len(TEXT) // 10 - 1
-  for workdir, words in (tmp_path, ['is the --corpus, too']), (tmp_path / 'run', ['another text', '--workdir']):
-    with pytest.raises(SystemExit):
-      train.run(['charlm-train', f'--corpus={tmp_path}', f'--workdir={workdir}'])
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert all(word in line for word in words), line
-
-
-def test_flags_are_checked_beside_what_will_fit(tmp_path):
-  def choose(**given):
-    return choose_config(tmp_path / 'none', {'max_minutes': 10.0, **given})
-
-  assert choose(dropout_per='sequence', chunk_overlap=120).data.chunk_length == 240
-  assert choose(multi_step=150).data.chunk_length == 151
-  assert choose(chunk_curriculum='20,40').data.lengths == (20, 40)
-  for given in (dict(dropout_per='sequence', dropout=0.0, recurrent_dropout=0.0), dict(multi_step=150, chunk_length=50),
-                dict(dropout_per='sequence', steps=5), dict(chunk_overlap=120, epochs=1.0)):
-    with pytest.raises(UserError):
-      choose(**given)
-
-
-def test_a_run_from_another_model_need_not_drop(tmp_path):
-  (tmp_path / 'config.json').write_text(Config(model=ModelConfig(dropout=0.1, dropout_per='sequence')).to_json())
-  choose = functools.partial(choose_config, tmp_path / 'none')
-  assert choose({'init_from': str(tmp_path)}).model.dropout_per == 'sequence'
-  assert choose({'init_from': str(tmp_path), 'dropout': 0.2}).model.dropout_per == 'sequence'
-  assert choose({'init_from': str(tmp_path), 'dropout': 0.0}).model.dropout_per == 'step'
-
-
-def test_other_flags_are_named(corpus, finished, capsys):
-  with pytest.raises(SystemExit) as exit_:
-    train.run(flags(corpus, finished, '--units=13', '--seed=4'))
-  assert exit_.value.code == 2
-  error = capsys.readouterr().err
-  assert '--units=13 (was 12)' in error and '--seed=4 (was 0)' in error and 'layers' not in error
-
-
-def test_a_run_that_died_before_its_first_checkpoint_blocks_nothing(corpus, tmp_path, monkeypatch, capsys):
-  def die(self):
-    raise RunError('died')
-
-  workdir = tmp_path / 'run'
-  with monkeypatch.context() as patch, pytest.raises(SystemExit):
-    patch.setattr(trainer.Trainer, 'run', die)
-    train.run(flags(corpus, workdir, '--tokenizer=char', '--units=13'))
-  (workdir / 'samples').mkdir()
-  (workdir / 'samples' / 'step-00000099.txt').write_text('of the run that died')
-  died = (workdir / 'config.json').read_text()
-  few = ['--steps=2', '--eval_every=0', '--sample_every=0']
-  train.run(flags(corpus, workdir, *few))
-  assert json.loads((workdir / 'config.json').read_text())['model']['units'] == 12
-  assert json.loads((workdir / 'tokenizer.json').read_text())['kind'] == 'byte'
-  assert not list((workdir / 'samples').iterdir())
-  shutil.rmtree(workdir / 'checkpoints')
-  (workdir / 'config.json').write_text(died)
-  config = choose_config(workdir, {'workdir': str(workdir)})  # alone, it takes up what the run was started with
-  assert (config.model.units, config.data.tokenizer) == (13, 'char')
 
 
 def test_best_weights_of_a_run_that_was_killed_before_its_first_checkpoint_are_kept(corpus, tmp_path, monkeypatch,
@@ -160,73 +44,64 @@ def test_best_weights_of_a_run_that_was_killed_before_its_first_checkpoint_are_k
   assert {p.name for p in folder.iterdir()} == {aside.name, 'best.npz', 'step-00000004.npz'}
 
 
-def test_what_is_no_file_may_name_a_workdir(tmp_path, monkeypatch, capsys):
-  def stop(*args):
-    raise RunError('as far as the text')
-
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(prepare, 'prepare', stop)
-  with pytest.raises(SystemExit):
-    train.run(['charlm-train', '--workdir=pydoc'])
-  assert capsys.readouterr().err.splitlines()[-1] == 'charlm-train: as far as the text'
-  (tmp_path / 'stdlib').write_text('a file of that name')
-  trained = DataConfig(corpus='stdlib')
-  assert evaluate.choose_data(EvaluateConfig(corpus='./stdlib'), trained)[1] == 'all'
-  assert evaluate.choose_data(EvaluateConfig(corpus='stdlib'), trained) == (trained, 'valid')
-
-
 def test_a_run_that_began_meanwhile_is_not_written_over(finished):
   before = (finished / 'config.json').read_text()
   with pytest.raises(UserError, match='meanwhile'):
-    save_config(finished, Config(), None)
+    layout.save_config(finished, Config(), None)
   assert (finished / 'config.json').read_text() == before
 
 
-def test_a_text_that_has_changed_is_refused(finished, tmp_path, capsys):
-  corpus, workdir = tmp_path / 'times.txt', tmp_path / 'run'
-  corpus.write_text(TEXT)
-  train.run(flags(corpus, workdir, '--steps=6', '--eval_every=0', '--sample_every=0'))
-  corpus.write_text(TEXT.replace('worst', 'WORST'))
-  with pytest.raises(SystemExit) as exit_:
-    train.run(['charlm-train', f'--workdir={workdir}'])
-  assert exit_.value.code == 2
-  assert 'another text' in capsys.readouterr().err
+def test_what_a_kill_left_unfinished_is_removed(tmp_path):
+  for name in ('.config.json.x1.tmp', '.plot.png.y2.tmp', 'samples/.step-00000005.txt.z3.tmp', 'samples/kept.tmp'):
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).touch()
+  with layout.lock(tmp_path):
+    assert [p.name for p in tmp_path.rglob('*.tmp')] == ['kept.tmp']
 
 
-@pytest.mark.parametrize('prepare,words', [
-    (lambda folder: None, ['config.json']),
-    (lambda folder: (folder / 'config.json').write_text(Config(model=ModelConfig(units=8)).to_json().replace(
-      '"units": 8', '"units": 8.5')), ['config.json', '--units=8.5', 'an integer']),
-    (lambda folder: (folder / 'config.json').write_text(json.dumps({
-      name: group | ({'units': 13} if name == 'model' else {})
-      for name, group in json.loads((folder / 'config.json').read_text()).items()})),
-     ['config.json', 'first model/', 'of shape', 'expected of shape']),
-    (lambda folder: shutil.rmtree(folder / 'checkpoints'), ['no checkpoint']),
-    (lambda folder: (folder / 'config.json').write_text('{'), ['config.json', 'not a charlm configuration']),
-    (lambda folder: (folder / 'tokenizer.json').unlink(), ['tokenizer']),
-    (lambda folder: other_tokenizer(folder), ['tokenizer', 'not the one']),
-])
-def test_a_workdir_that_will_not_do(finished, tmp_path, capsys, prepare, words):
-  workdir = tmp_path / 'run'
-  if 'config.json' not in words or len(words) > 1:
-    shutil.copytree(finished, workdir)
-  prepare(workdir)
-  with pytest.raises(SystemExit) as exit_:
-    evaluate.run(['charlm-evaluate', f'--workdir={workdir}'])
-  assert exit_.value.code == 2
-  errors = capsys.readouterr().err.splitlines()
-  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
+def save_checkpoint(folder):
+  checkpoint.save(folder, 5, {'model/w': np.ones(2)}, {'step': 5})
 
 
-def other_tokenizer(folder):
-  from data_pipeline.tokenizers.char import CharTokenizer
-  CharTokenizer('abc').save(folder)
+def write_metrics(folder, sample=b''):
+  with metrics.MetricWriter(folder, 10) as writer:
+    if sample:
+      writer.write_sample(5, sample)
 
 
-def test_all_checkpoints_damaged(finished, tmp_path):
-  workdir = tmp_path / 'run'
-  shutil.copytree(finished, workdir)
-  for path in checkpoint.saved(workdir):
-    os.truncate(path, 10)
-  with pytest.raises(RunError, match='none of its 2'):
-    checkpoint.newest(workdir, lambda text: None)
+WRITES = [
+    ('config.json', lambda folder: layout.update_config(folder, Config(model=ModelConfig(units=7)))),
+    ('metrics.jsonl', write_metrics),
+    ('plot.png', plot.draw),
+    ('samples/step-00000005.txt', lambda folder: write_metrics(folder, b'new')),
+    ('checkpoints/step-00000005.npz', save_checkpoint),
+    ('checkpoints/best.npz', lambda folder: checkpoint.write(checkpoint.best_path(folder), {}, {'step': 5})),
+]
+
+
+@pytest.mark.parametrize('name, write', WRITES, ids=[name for name, _ in WRITES])
+def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch, name, write):
+  class Killed(BaseException):
+    """What no handler of errors takes for one."""
+
+  replace = os.replace
+
+  def dies(source, target):
+    if os.path.relpath(target, tmp_path) == name:
+      assert os.path.basename(source).startswith(f'.{os.path.basename(name)}.') and str(source).endswith('.tmp')
+      raise Killed
+    replace(source, target)
+
+  layout.save_config(tmp_path, Config(), ByteTokenizer())
+  (tmp_path / 'metrics.jsonl').write_text('{"step": 5}\n{"step": 20}\n')
+  (tmp_path / name).parent.mkdir(exist_ok=True)
+  if not (tmp_path / name).exists():
+    (tmp_path / name).write_bytes(b'the old file')
+  old = (tmp_path / name).read_bytes()
+  monkeypatch.setattr(os, 'replace', dies)
+  with pytest.raises(Killed):
+    write(tmp_path)
+  assert (tmp_path / name).read_bytes() == old
+  monkeypatch.setattr(os, 'replace', replace)
+  write(tmp_path)
+  assert (tmp_path / name).read_bytes() != old

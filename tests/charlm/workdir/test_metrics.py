@@ -1,9 +1,8 @@
-"""metrics.jsonl is the record: lines of steps done again are dropped, and the plot is drawn from it."""
+"""metrics.jsonl is the record: lines of steps that are done again are dropped."""
 import json
 
 import pytest
 import tensorflow as tf
-from matplotlib.axes import Axes
 
 from charlm.workdir import metrics
 
@@ -21,13 +20,13 @@ def events(folder):
 
 
 def test_going_on_drops_what_was_lost_with_a_kill(tmp_path):
-  with metrics.Record(tmp_path, 0) as first:
+  with metrics.MetricWriter(tmp_path, 0) as writer:
     for step in (10, 20, 30):
-      first.report({'step': step, **LINE})
+      writer.write({'step': step, **LINE})
   with open(tmp_path / 'metrics.jsonl', 'a') as file:
     file.write('{"step": 40, "epo')  # torn by the kill
-  with metrics.Record(tmp_path, 20) as again:
-    again.report({'step': 30, **LINE, 'valid_nats_per_token': 2.6})
+  with metrics.MetricWriter(tmp_path, 20) as writer:
+    writer.write({'step': 30, **LINE, 'valid_nats_per_token': 2.6})
   lines = [json.loads(line) for line in (tmp_path / 'metrics.jsonl').read_text().splitlines()]
   assert [line['step'] for line in lines] == [10, 20, 30]
   assert lines[2]['valid_nats_per_token'] == 2.6
@@ -35,59 +34,44 @@ def test_going_on_drops_what_was_lost_with_a_kill(tmp_path):
   assert steps == [10, 20, 30]
 
 
-def test_samples_and_plot(tmp_path):
-  with metrics.Record(tmp_path, 0) as one:
-    one.report({'step': 10, **LINE, 'valid_nats_per_token': 2.6})
-    one.sample(10, 'naïve'.encode())
+def test_samples(tmp_path):
+  with metrics.MetricWriter(tmp_path, 0) as writer:
+    writer.write_sample(10, 'naïve'.encode())
   assert (tmp_path / 'samples' / 'step-00000010.txt').read_text() == 'naïve'
   assert ('sample', 10) in events(tmp_path)
-  path = metrics.plot(tmp_path)
-  assert path.read_bytes().startswith(b'\x89PNG')
-  assert sorted(p.name for p in tmp_path.iterdir()) == ['metrics.jsonl', 'plot.png', 'samples', 'tensorboard']
+  assert sorted(p.name for p in tmp_path.iterdir()) == ['metrics.jsonl', 'samples', 'tensorboard']
 
 
-def test_interval_sums():
-  interval = metrics.Interval()
-  assert interval.figures() == {}
-  assert interval.add(nats=10.0, tokens=5.0, gradient_norm=1.0, learning_rate=0.1)
-  assert interval.add(nats=2.0, tokens=1.0, gradient_norm=3.0, learning_rate=0.2)
-  interval.time(6, 2.0)
-  assert interval.figures() == {
+def test_step_metrics_sums():
+  step_metrics = metrics.StepMetrics()
+  assert step_metrics.result() == {}
+  assert step_metrics.add(nats=10.0, tokens=5.0, gradient_norm=1.0, learning_rate=0.1)
+  assert step_metrics.add(nats=2.0, tokens=1.0, gradient_norm=3.0, learning_rate=0.2)
+  step_metrics.add_time(6, 2.0)
+  assert step_metrics.result() == {
       'tokens_per_second': 3.0, 'train_nats_per_token': 2.0, 'gradient_norm': 2.0, 'gradient_norm_max': 3.0,
       'gradient_norm_p10': 1.2, 'gradient_norm_p25': 1.5, 'gradient_norm_p50': 2.0, 'gradient_norm_p75': 2.5,
       'gradient_norm_p90': pytest.approx(2.8), 'learning_rate': 0.2}
-  assert interval.add(nats=1.0, tokens=2.0, gradient_norm=1.0, learning_rate=0.2, multi_step_nats=4.0,
+  assert step_metrics.add(nats=1.0, tokens=2.0, gradient_norm=1.0, learning_rate=0.2, multi_step_nats=4.0,
                       discriminator_accuracy=0.25)
-  assert interval.add(nats=1.0, tokens=2.0, gradient_norm=1.0, learning_rate=0.2, multi_step_nats=6.0,
+  assert step_metrics.add(nats=1.0, tokens=2.0, gradient_norm=1.0, learning_rate=0.2, multi_step_nats=6.0,
                       discriminator_accuracy=0.75)
-  figures = interval.figures()
-  assert (figures['multi_step_nats_per_token'], figures['discriminator_accuracy']) == (1.0, 0.5)
-  assert metrics.Interval(**interval.asdict()) == interval
-  assert not interval.add(nats=float('nan'), tokens=1.0, gradient_norm=1.0, learning_rate=0.1)
-  assert not interval.add(nats=1.0, tokens=1.0, gradient_norm=float('inf'), learning_rate=0.1)
-
-
-def test_the_plot_shows_how_the_norms_are_distributed(tmp_path, monkeypatch):
-  bands = {}
-  fill = Axes.fill_between
-
-  def fill_between(self, x, low, high, **options):
-    bands[options['label']] = (x, low, high)
-    return fill(self, x, low, high, **options)
-
-  monkeypatch.setattr(Axes, 'fill_between', fill_between)
-  lines = [{**LINE, 'step': step, 'gradient_norm_p10': step, 'gradient_norm_p90': 5 * step} for step in (10, 20)]
-  (tmp_path / 'metrics.jsonl').write_text(''.join(json.dumps(line) + '\n' for line in [*lines, {'step': 30}]))
-  metrics.plot(tmp_path)
-  assert bands['10% to 90%'] == ((10, 20), (10, 20), (50, 100))
-  assert bands['25% to 75%'][0] == (10, 20)
+  result = step_metrics.result()
+  assert (result['multi_step_nats_per_token'], result['discriminator_accuracy']) == (1.0, 0.5)
+  other = metrics.StepMetrics(nats=5.0)
+  other.restore(json.loads(json.dumps(step_metrics.state())))
+  assert other == step_metrics
+  other.reset()
+  assert other == metrics.StepMetrics()
+  assert not step_metrics.add(nats=float('nan'), tokens=1.0, gradient_norm=1.0, learning_rate=0.1)
+  assert not step_metrics.add(nats=1.0, tokens=1.0, gradient_norm=float('inf'), learning_rate=0.1)
 
 
 @pytest.mark.parametrize('steps', [5, 3])
 def test_profile_is_of_the_steps_in_range(steps, tmp_path, capsys):
-  with metrics.Record(tmp_path, 0) as kept:
+  with metrics.MetricWriter(tmp_path, 0) as writer:
     for step in range(steps):
-      with kept.profile(step, range(2, 4)):
+      with writer.profile(step, range(2, 4)):
         tf.constant(1.0) + 1.0
   assert list((tmp_path / 'tensorboard/plugins/profile').glob('*/*.xplane.pb'))
   assert capsys.readouterr().err.startswith(f'Profiled {min(2, steps - 2)} steps: tensorboard --logdir=')

@@ -3,22 +3,30 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import learners
 import references
 import slow_model
-from charlm.generation import rollout
-from charlm.training import learner
-from charlm.training.objectives import professor_forcing
+from charlm.network.dropout import Noise
+from charlm.training.objectives import multi_step, professor_forcing
+from charlm.training.objectives.professor_forcing import ProfessorForcing
 from data_pipeline.streams import Batch
-from flags.training import TrainConfig
 
 V, B, T, K, LONGEST = 5, 2, 7, 3, 10  # two whole stretches a row
 
 
 def make(cell='gru', **train):
   one = slow_model.random_model(V, cell=cell)
-  config = TrainConfig(multi_step=K, **{**dict(professor_forcing=0.7, seed=7), **train})
-  return learner.Learner(one, config, strategy=learner.make_strategy('default'), batch_size=B, longest=LONGEST,
-                         recurrence='xla')
+  train = {**dict(multi_step=K, professor_forcing=0.7, seed=7), **train}
+  return learners.make(one, batch_size=B, longest=LONGEST, **train)
+
+
+def professor_of(one):
+  return learners.objective(one, ProfessorForcing)
+
+
+def learned(one, *summed):
+  """-> how often the discriminator was right, after it has learned from these sums."""
+  return float(one.learn(summed, 1)['discriminator_accuracy'])
 
 
 def numbers(variables):
@@ -60,7 +68,7 @@ def assert_slope(gradient, loss, numbers, name, random):
 
 
 def test_the_discriminator_agrees_with_its_slow_twin():
-  random, one = np.random.default_rng(0), make().professor
+  random, one = np.random.default_rng(0), professor_of(make())
   teacher, free = (random.normal(size=(K, 6, 13)) + shift for shift in (0.2, -0.2))
   weight = np.array([1, 1, 0, 1, 1, 1])
   seen = professor_forcing.Behaviours(*(tf.constant(x, tf.float32) for x in (teacher, free, weight)))
@@ -86,10 +94,10 @@ def test_what_the_model_is_taught_agrees_with_a_plain_loop(cell, teacher_too):
                                 one.model.initial_state(B))
   gradients = []
   for accuracy in 0.5, 0.8:
-    one.professor.accuracy.assign(accuracy)
-    gradients.append(one._replica_gradients(batch, carry, tf.constant(3), 0, 0.0)[0][0])
-  _, drawn = rollout.draws(one.config, (K, 2 * B), B, 0.0, seed=tf.constant([7, 3]), rows=(0, B))
-  of_professor, given = numbers(one.professor.weights), {}
+    professor_of(one).accuracy.assign(accuracy)
+    gradients.append(learners.gradients(one, batch, carry)[0])
+  _, drawn = multi_step.draw(one.config, (K, 2 * B), B, 0.0, Noise(7, 3))
+  of_professor, given = numbers(professor_of(one).weights), {}
   given = {v.ref(): v.numpy().astype(np.float64) for v in one.model.variables}
 
   def behaviour(weights, logits, state, read):
@@ -124,32 +132,32 @@ def test_what_the_model_is_taught_agrees_with_a_plain_loop(cell, teacher_too):
 @pytest.mark.parametrize('accuracy,teaches,learns', [
   (0.5, False, True), (0.75, False, True), (0.76, True, True), (0.98, True, True), (0.99, True, False)])
 def test_who_learns_when(accuracy, teaches, learns):
-  one, random = make().professor, np.random.default_rng(0)
+  one, random = professor_of(make()), np.random.default_rng(0)
   seen = professor_forcing.Behaviours(*(tf.constant(random.normal(size=(K, 4, 13)), tf.float32) for _ in range(2)),
                                       tf.ones(4))
   one.accuracy.assign(accuracy)
   before = [w.numpy() for w in one.weights]
-  one.prepare()
+  one.before_step()
   assert (float(one.loss(seen)) > 0) == teaches
   gradients, right, judged = one.gradients(seen)
-  assert float(one.learn(gradients, right, judged, 1)) == float(one.accuracy) == float(right) / 8
+  assert learned(one, gradients, right, judged) == float(one.accuracy) == float(right) / 8
   assert any((w.numpy() != b).any() for w, b in zip(one.weights, before, strict=True)) == learns
 
 
 def test_a_step_without_whole_stretches_leaves_the_verdict():
-  one = make().professor
+  one = professor_of(make())
   one.accuracy.assign(0.8)
   nothing = tf.constant(0.0)
-  assert float(one.learn([tf.zeros_like(w) for w in one.weights], nothing, nothing, 1)) == pytest.approx(0.8)
+  assert learned(one, [tf.zeros_like(w) for w in one.weights], nothing, nothing) == pytest.approx(0.8)
 
 
 def test_it_learns_to_tell_behaviours_apart():
-  one, random = make(discriminator_learning_rate=0.003).professor, np.random.default_rng(0)
+  one, random = professor_of(make(discriminator_learning_rate=0.003)), np.random.default_rng(0)
   accuracies = []
   for _ in range(25):
     teacher, free = (tf.constant(random.normal(size=(K, 16, 13)) + shift, tf.float32) for shift in (0.3, -0.3))
-    one.prepare()
-    accuracies.append(float(one.learn(*one.gradients(professor_forcing.Behaviours(teacher, free, tf.ones(16))), 1)))
+    one.before_step()
+    accuracies.append(learned(one, *one.gradients(professor_forcing.Behaviours(teacher, free, tf.ones(16)))))
   assert accuracies[0] < 0.75 and min(accuracies[-5:]) > 0.9
 
 
@@ -160,5 +168,6 @@ def test_stretches_that_the_chunk_cuts_off_do_not_count():
   weight[0, 2] = 0
   tokens = random.integers(0, V, (B, T + 2), np.int32)
   batch = Batch(tf.constant(tokens), tf.constant([True] * B), tf.constant(weight))
-  _, _, sums = one._replica_gradients(batch, one.initial_carry(), tf.constant(3), 0, 0.0)
-  assert float(sums['judged']) == 2 * 3
+  _, own, _ = learners.gradients(one, batch, one.initial_carry())
+  (_, _, judged), = filter(None, own)
+  assert float(judged) == 2 * 3

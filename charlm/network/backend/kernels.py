@@ -9,13 +9,9 @@ import ctypes
 import functools
 import os
 import pathlib
-import sys
 import sysconfig
 
 import tensorflow as tf
-
-from flags.errors import UserError
-from flags.network import ModelConfig
 
 VERSION = 2  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
@@ -38,32 +34,6 @@ def register():
     return [], str(error)
   call.restype = ctypes.c_char_p
   return call(registry, add).decode().split(), ''
-
-
-def chosen(recurrence, config=None):
-  """Whether to use the kernels: --recurrence=native asks for them, auto takes them where they are, and says if not.
-
-  config: a ModelConfig; they have the GRU with separate layer norms, in float32.
-  """
-  has = dict(cell='gru', layer_norm=True, norm='separate', compute_dtype='float32')
-  config = config or ModelConfig()
-  meant = ''  # a reason that needs no notice
-  if tf.config.list_physical_devices('GPU'):
-    meant = 'they are for CPUs, and there is a GPU'
-  for name, value in has.items():
-    if getattr(config, name) != value:
-      meant = f'they compute with --{name}={value}, not --{name}={getattr(config, name)}'
-  problem = meant or register()[1]
-  if problem and recurrence == 'native':
-    raise UserError(f'--recurrence=native: expected native kernels, but {problem}')
-  if problem and recurrence == 'auto' and not meant:
-    _notice(problem)
-  return recurrence != 'xla' and not problem
-
-
-@functools.cache
-def _notice(problem):
-  print(f'notice: going on without the native kernels, which are faster: {problem}', file=sys.stderr)
 
 
 def told_threads():
@@ -90,13 +60,13 @@ def quota(folder='/sys/fs/cgroup'):
     return None
 
 
-def leave_threads(recurrence, config):
+def leave_threads():
   """Has XLA hand its own operations to one thread, where the kernels do most of the work and have their own threads.
 
   What XLA has left to do is short: handing it to several threads and waiting for them took 12% of a step at H 192 on
-  two cores. To be called before TensorFlow begins to compute; later it changes nothing. Arguments as in `chosen`.
+  two cores. To be called before TensorFlow begins to compute; later it changes nothing.
   """
-  if not told_threads() and chosen(recurrence, config):
+  if not told_threads():
     with contextlib.suppress(RuntimeError):  # it has begun
       tf.config.threading.set_intra_op_parallelism_threads(1)
 
@@ -129,7 +99,7 @@ def fixed_map(W, gain, bias, groups):
 
 
 def fixed_gru(U, gain, bias, factors):
-  """-> (x, state [B, H]) -> state after one token. x [B, 3H] or recurrence.Rows of tokens [B]; factors of the masks."""
+  """-> (x, state [B, H]) -> state after one token. x [B, 3H] or a Lookup of tokens [B]; factors of the masks."""
   packed = _pack(U)
 
   def step(x, state):
@@ -177,15 +147,15 @@ def linear_map(x, W, gain, bias, groups, *, differentiable):
 def gru(x, start, U, gain, bias, masks, *, differentiable):
   """`recurrence.recurrent_layer` for cells.GRU, float32: -> states after each token [T, B, H].
 
-  x [T, B, 3H] or recurrence.Rows of a table, start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in
+  x [T, B, 3H] or recurrence.Lookup, start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in
   cells.py. The gradient can be taken once, and only where `differentiable`: what it needs is not kept otherwise.
   """
   x, tokens = x if isinstance(x, tuple) else (x, None)
   steps, batch = x.shape[:2] if tokens is None else tokens.shape
   units, rows_of_table = U.shape[0], 0 if tokens is None else x.shape[0]
-  more = [t for t in (tokens, *(mask.kept for mask in masks)) if t is not None]
+  more = [t for t in (tokens, *(mask.keep for mask in masks)) if t is not None]
   numbers = (steps, batch, units, tokens is not None, *(mask.scale for mask in masks),
-             *(mask.kept is not None for mask in masks))
+             *(mask.keep is not None for mask in masks))
 
   @tf.custom_gradient
   def layer(x, start, U, gain, bias):

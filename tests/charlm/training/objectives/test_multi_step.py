@@ -3,10 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import learners
 import references
 import slow_model
-from charlm.generation import rollout
-from charlm.training import learner
+from charlm.network.dropout import Noise
+from charlm.training.objectives.base import ForwardPass
+from charlm.training.objectives.multi_step import MultiStep
+from charlm.training.objectives.multi_step import draw as draw_choices
 from data_pipeline.streams import Batch
 from flags.config import Config
 from flags.data import DataConfig
@@ -14,13 +17,12 @@ from flags.errors import UserError
 from flags.training import TrainConfig
 
 V, B, T, LONGEST = 5, 2, 8, 10
-SEED, PLACE, PROGRESS = tf.constant([7, 3]), (0, B), 0.5
+NOISE, PROGRESS = Noise(7, 3), 0.5
 
 
 def make(train, **model):
   one = slow_model.random_model(V, **{'layers': 1, **model})
-  return learner.Learner(one, TrainConfig(seed=7, **train), strategy=learner.make_strategy('default'), batch_size=B,
-                         longest=LONGEST, recurrence='xla')
+  return learners.make(one, batch_size=B, longest=LONGEST, seed=7, **train)
 
 
 def draw(one, documents=False):
@@ -79,9 +81,9 @@ def test_agrees_with_a_plain_loop(train, model, documents):
   """The loss, by its slope along one random direction for each weight; and its value."""
   one = make(train, **model)
   batch, carry = draw(one, documents)
-  (gradients, _), _, sums = one._replica_gradients(batch, carry, tf.constant(3), 0, PROGRESS)
+  gradients, _, sums = learners.gradients(one, batch, carry, progress=PROGRESS)
   shape = one.config.multi_step, -(-(T - 1) // one.config.multi_step) * B
-  own, numbers = (x.numpy() for x in rollout.draws(one.config, shape, B, PROGRESS, seed=SEED, rows=PLACE))
+  own, numbers = (x.numpy() for x in draw_choices(one.config, shape, B, PROGRESS, NOISE))
   share = one.config.multi_step_mix * (PROGRESS if one.config.multi_step_schedule == 'linear' else 1)
   assert own.all() if share == 1 else 0 < own.mean() < 1
   given = {v.ref(): v.numpy().astype(np.float64) for v in one.model.variables}
@@ -110,8 +112,7 @@ def test_on_true_tokens_it_is_the_plain_loss(kind):
   train = dict(multi_step=3, multi_step_input=kind, multi_step_schedule='linear', multi_step_weight=0.6)
   one, plain = make(train, layers=2), make({}, layers=2)
   batch, carry = draw(one)
-  ((gradients, _), _, sums), ((want, _), _, want_sums) = (
-      l._replica_gradients(batch, carry, tf.constant(3), 0, 0.0) for l in (one, plain))
+  (gradients, _, sums), (want, _, want_sums) = (learners.gradients(l, batch, carry) for l in (one, plain))
   assert float(sums['multi_step_nats']) == pytest.approx(float(sums['nats']), rel=1e-5)
   assert float(sums['nats']) == pytest.approx(float(want_sums['nats']), rel=1e-6)
   for a, b in zip(gradients, want, strict=True):
@@ -122,14 +123,18 @@ def test_nothing_is_dropped_in_a_stretch():
   one, noisy = (make(dict(multi_step=3), **options) for options in (
       {}, dict(dropout=0.5, recurrent_dropout=0.5, weight_drop=0.5, embedding_dropout=0.5)))
   batch, carry = draw(one)
-  logits, states, _ = one.model(batch.tokens[:, :-1], carry)
-  first, second = (float(l._self_fed(batch, states, logits, PROGRESS, SEED, PLACE)[0]) for l in (one, noisy))
-  assert first == pytest.approx(second, rel=1e-5)
+  outputs, _ = one.model(batch.tokens[:, :-1], carry)
+
+  def nats(l):
+    forward = ForwardPass(l.model, batch, outputs, tf.zeros([B, T]), NOISE, PROGRESS)
+    return float(learners.objective(l, MultiStep)(forward)[1]['multi_step_nats'])
+
+  assert nats(one) == pytest.approx(nats(noisy), rel=1e-5)
 
 
 def test_replicas_draw_their_rows_of_the_whole():
   config = TrainConfig(multi_step=3, multi_step_mix=0.5)
-  whole, part = (rollout.draws(config, (3, 2 * rows), rows, 1.0, seed=SEED, rows=(first, 4))
+  whole, part = (draw_choices(config, (3, 2 * rows), rows, 1.0, Noise(7, 3, first, 4))
                  for rows, first in ((4, 0), (2, 2)))
   for a, b in zip(whole, part, strict=True):
     np.testing.assert_array_equal(a.numpy().reshape(3, 2, 4)[:, :, 2:], b.numpy().reshape(3, 2, 2))

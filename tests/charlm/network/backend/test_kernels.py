@@ -12,21 +12,23 @@ import pytest
 import tensorflow as tf
 
 import references
-from charlm.network import cells, native, recurrence
-from flags.errors import UserError
-from flags.network import ModelConfig
+from charlm.network import cells, normalization
+from charlm.network.backend import kernels
+from charlm.network.backend.native import NativeBackend
+from charlm.network.backend.xla import XlaBackend
+from charlm.network.recurrence import Lookup, Recurrence, Weights
 
-ROOT = pathlib.Path(__file__).parents[3]
-SETS, PROBLEM = native.register()
+ROOT = pathlib.Path(__file__).parents[4]
+SETS, PROBLEM = kernels.register()
 needs_kernels = pytest.mark.skipif(bool(PROBLEM), reason=PROBLEM)
 SIZES = [(1, 1, 2), (3, 1, 5), (4, 2, 16), (5, 3, 7), (3, 9, 33), (2, 17, 24)]  # T, B, H
 
 
 @pytest.fixture(params=SETS)
 def instruction_set(request, monkeypatch):
-  monkeypatch.setattr(native, 'register', lambda: ([request.param], ''))
-  monkeypatch.setattr(native, 'threads', lambda: 2)
-  monkeypatch.setattr(native, '_pack', tf.function(native._pack.python_function, jit_compile=True))  # traced anew
+  monkeypatch.setattr(kernels, 'register', lambda: ([request.param], ''))
+  monkeypatch.setattr(kernels, 'threads', lambda: 2)
+  monkeypatch.setattr(kernels, '_pack', tf.function(kernels._pack.python_function, jit_compile=True))  # traced anew
   return request.param
 
 
@@ -44,13 +46,20 @@ def masks_of(T, B, H, masked):
   return [cells.Mask(tf.constant(kept[0])), cells.Mask(tf.constant(kept[1]), 1 / 0.7)]
 
 
-def outputs_and_gradients(given, masks, dtype, **options):
+def layer(backend, x, state, U, gain, bias, masks=None):
+  """A GRU layer as a model's backend runs it."""
+  masks = masks or [cells.Mask(), cells.Mask()]
+  read = backend.recurrent(cells.GRU, 'separate', Weights(U, gain, bias), lambda shape: masks)
+  return read(x, state, None)
+
+
+def outputs_and_gradients(given, masks, dtype, backend):
   """-> outputs and the gradients of x, state, U, gain, bias, compiled."""
   @tf.function(jit_compile=True)
   def run(*given):
     with tf.GradientTape() as tape:
       tape.watch(given[:-1])
-      outputs, _ = recurrence.recurrent_layer(cells.GRU, *given[:-1], masks, **options)
+      outputs, _ = layer(backend, *given[:-1], masks)
       loss = tf.reduce_sum(outputs * given[-1])
     return [outputs, *tape.gradient(loss, given[:-1])]
 
@@ -62,21 +71,21 @@ def outputs_and_gradients(given, masks, dtype, **options):
 @pytest.mark.parametrize('T, B, H', SIZES)
 def test_layer_agrees_with_the_slow_twin(T, B, H, masked, instruction_set):
   given, masks = arguments(T, B, H), masks_of(T, B, H, masked)
-  got = outputs_and_gradients(given, masks, tf.float32, native_kernels=True)
-  factors = [1.0 if m.kept is None else m.kept.numpy() * m.scale for m in masks]
+  got = outputs_and_gradients(given, masks, tf.float32, NativeBackend())
+  factors = [1.0 if m.keep is None else m.keep.numpy() * m.scale for m in masks]
   np.testing.assert_allclose(got[0], references.gru_layer(*given[:-1], *factors), rtol=1e-4, atol=1e-5)
   # The float64 gradient of the time loop is compared with differences of the slow twin in test_recurrence.
-  for native_gradient, gradient in zip(got[1:], outputs_and_gradients(given, masks, tf.float64)[1:], strict=True):
+  exact = outputs_and_gradients(given, masks, tf.float64, XlaBackend())
+  for native_gradient, gradient in zip(got[1:], exact[1:], strict=True):
     assert np.linalg.norm(native_gradient - gradient) < 2e-5 * np.linalg.norm(gradient)
 
 
 @needs_kernels
 def test_layer_without_gradient_gives_the_same_states(instruction_set):
   *given, _ = (tf.constant(a, tf.float32) for a in arguments(4, 5, 9))
-  run = tf.function(functools.partial(recurrence.recurrent_layer, cells.GRU), jit_compile=True)
-  kept, _ = run(*given, native_kernels=True)
-  lost, _ = run(*given, native_kernels=True, differentiable=False)
-  np.testing.assert_array_equal(kept, lost)
+  saving, forgetting = (tf.function(functools.partial(layer, backend), jit_compile=True)
+                        for backend in (NativeBackend(), NativeBackend().forward_only()))
+  np.testing.assert_array_equal(saving(*given)[0], forgetting(*given)[0])
 
 
 @needs_kernels
@@ -86,13 +95,12 @@ def test_layer_takes_rows_of_a_table(instruction_set):
   random = np.random.default_rng(0)
   table, tokens = tf.constant(random.normal(size=(4, 21)), tf.float32), tf.constant(random.integers(0, 4, (6, 5)))
   results = []
-  for fast in True, False:
+  for backend in NativeBackend(), XlaBackend():
     @tf.function(jit_compile=True)
-    def run(table, *given, fast=fast):
+    def run(table, *given, backend=backend):
       with tf.GradientTape() as tape:
         tape.watch([table, given[:-1]])
-        x = recurrence.Rows(table, tf.cast(tokens, tf.int32))
-        outputs, _ = recurrence.recurrent_layer(cells.GRU, x, *given[:-1], native_kernels=fast)
+        outputs, _ = layer(backend, Lookup(table, tf.cast(tokens, tf.int32)), *given[:-1])
         loss = tf.reduce_sum(outputs * given[-1])
       return [outputs, *map(tf.convert_to_tensor, tape.gradient(loss, [table, *given[:-1]]))]
 
@@ -112,11 +120,11 @@ def test_linear_map_agrees_with_the_slow_twin(n, m, groups, instruction_set):
   def run(x, W, gain, bias, fast):
     with tf.GradientTape() as tape:
       tape.watch([x, W, gain, bias])
-      centred = recurrence.centre(W, groups)
+      centred = normalization.centre(W, groups)
       if fast:
-        y = native.linear_map(x, centred, gain, bias, groups, differentiable=True)
+        y = kernels.linear_map(x, centred, gain, bias, groups, differentiable=True)
       else:
-        y = recurrence.layer_norm(x @ centred, gain, bias, groups)
+        y = normalization.layer_norm(x @ centred, gain, bias, groups)
       loss = tf.reduce_sum(y * tf.cast(dy, y.dtype))
     return [y, *tape.gradient(loss, [x, W, gain, bias])]
 
@@ -128,8 +136,8 @@ def test_linear_map_agrees_with_the_slow_twin(n, m, groups, instruction_set):
   np.testing.assert_allclose(fast[0], want, rtol=2e-3, atol=2e-4)
   for got, want in zip(fast, run(*given, False), strict=True):
     assert np.linalg.norm(got.numpy() - want.numpy()) < 2e-5 * np.linalg.norm(want)
-  forward = tf.function(native.linear_map, jit_compile=True)
-  centred = recurrence.centre(tf.cast(W, tf.float32), groups)
+  forward = tf.function(kernels.linear_map, jit_compile=True)
+  centred = normalization.centre(tf.cast(W, tf.float32), groups)
   alone = forward(*(tf.cast(a, tf.float32) for a in (x, centred, gain, bias)), groups, differentiable=False)
   np.testing.assert_allclose(alone, fast[0], rtol=1e-4, atol=1e-5)
 
@@ -144,7 +152,7 @@ def test_matmul_agrees_with_numpy(n, m, k, instruction_set):
   def run(a, b):
     with tf.GradientTape() as tape:
       tape.watch([a, b])
-      c = native.matmul(a, b)
+      c = kernels.matmul(a, b)
       loss = tf.reduce_sum(c * dc)
     return [c, *tape.gradient(loss, [a, b])]
 
@@ -161,10 +169,10 @@ def test_product_and_map_of_few_rows_agree_with_those_of_many(n, m, k, instructi
   shapes = (n, m), (m, k), (k,), (k,)
   a, b, gain, bias = (tf.constant(random.normal(size=shape), tf.float32) for shape in shapes)
   groups = (k - k // 3, k // 3) if k > 2 else (k,)
-  product, linear_map = native.fixed_product(b), native.fixed_map(b, gain, bias, groups)
+  product, linear_map = kernels.fixed_product(b), kernels.fixed_map(b, gain, bias, groups)
   few = tf.function(lambda a: (product(a), linear_map(a)), jit_compile=True)
-  many = tf.function(lambda a: (native.matmul(a, b), native.linear_map(a, b, gain, bias, groups, differentiable=False)),
-                     jit_compile=True)
+  many = tf.function(lambda a: (kernels.matmul(a, b), kernels.linear_map(a, b, gain, bias, groups,
+                                                                         differentiable=False)), jit_compile=True)
   for got, want in zip(few(a), many(a), strict=True):
     np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4)
 
@@ -176,18 +184,18 @@ def test_one_token_of_the_gru_agrees_with_the_step_of_xla(B, H, from_table, inst
   x, state, U, gain, bias, _ = (tf.constant(a, tf.float32) for a in arguments(1, B, H))
   if from_table:
     table = np.random.default_rng(0).normal(size=(5, 3 * H)).astype('float32')
-    x = [recurrence.Rows(tf.constant(table), tf.range(B) % 5)]
-  U, factors = recurrence.centre(U, [2 * H, H]), (0.75, 1.25)
-  step = native.fixed_gru(U, gain, bias, factors)
+    x = [Lookup(tf.constant(table), tf.range(B) % 5)]
+  U, factors = normalization.centre(U, [2 * H, H]), (0.75, 1.25)
+  step = kernels.fixed_gru(U, gain, bias, factors)
   got = tf.function(lambda state: step(x[0], state), jit_compile=True)(state)
-  want = recurrence.step(cells.GRU, x[0], state, U, gain, bias, factors)
+  want = Recurrence(cells.GRU, 'separate').step(x[0], state, Weights(U, gain, bias), factors)
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
 @needs_kernels
 def test_runs_twice_to_the_same_bits(instruction_set):
   given, masks = arguments(30, 16, 24), masks_of(30, 16, 24, True)
-  first, second = (outputs_and_gradients(given, masks, tf.float32, native_kernels=True) for _ in range(2))
+  first, second = (outputs_and_gradients(given, masks, tf.float32, NativeBackend()) for _ in range(2))
   for a, b in zip(first, second, strict=True):
     np.testing.assert_array_equal(a, b)
 
@@ -195,7 +203,7 @@ def test_runs_twice_to_the_same_bits(instruction_set):
 @needs_kernels
 def test_extreme_inputs_stay_finite(instruction_set):
   x, *given = arguments(3, 2, 8)
-  got = outputs_and_gradients([1e4 * x, *given], masks_of(3, 2, 8, False), tf.float32, native_kernels=True)
+  got = outputs_and_gradients([1e4 * x, *given], masks_of(3, 2, 8, False), tf.float32, NativeBackend())
   assert all(np.isfinite(a).all() for a in got)
 
 
@@ -203,7 +211,7 @@ def test_extreme_inputs_stay_finite(instruction_set):
 def test_not_a_number_is_not_hidden(instruction_set):
   x, *given = arguments(3, 2, 8)
   x[1, 1, 3] = np.nan
-  outputs, *_ = outputs_and_gradients([x, *given], masks_of(3, 2, 8, False), tf.float32, native_kernels=True)
+  outputs, *_ = outputs_and_gradients([x, *given], masks_of(3, 2, 8, False), tf.float32, NativeBackend())
   assert np.isnan(outputs[1:, 1]).any() and np.isfinite(outputs[:, 0]).all()
 
 
@@ -214,8 +222,8 @@ def test_callers_at_the_same_time(monkeypatch):
   a, b = (tf.constant(random.normal(size=shape), tf.float32) for shape in ((64, 96), (96, 50)))
   calls = []
   for threads in 1, 3, 5:
-    monkeypatch.setattr(native, 'threads', lambda threads=threads: threads)
-    calls.append(tf.function(lambda a, b: native.matmul(a, b), jit_compile=True).get_concrete_function(a, b))
+    monkeypatch.setattr(kernels, 'threads', lambda threads=threads: threads)
+    calls.append(tf.function(lambda a, b: kernels.matmul(a, b), jit_compile=True).get_concrete_function(a, b))
   want = calls[0](a, b).numpy()
   with concurrent.futures.ThreadPoolExecutor(3) as pool:
     results = list(pool.map(lambda i: calls[i % 3](a, b).numpy(), range(600)))
@@ -229,36 +237,21 @@ def test_kernels_are_there_where_they_can_be_built():
   assert not PROBLEM
 
 
-def test_choice(monkeypatch, capsys):
-  monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
-  assert native.chosen('auto') and native.chosen('native') and not native.chosen('xla')
-  assert not capsys.readouterr().err
-  monkeypatch.setattr(native, 'register', lambda: ([], 'they are not built'))
-  assert not native.chosen('xla') and not native.chosen('auto')
-  assert capsys.readouterr().err.splitlines() == [
-    'notice: going on without the native kernels, which are faster: they are not built']
-  with pytest.raises(UserError, match='--recurrence=native: expected native kernels, but they are not built'):
-    native.chosen('native')
-  monkeypatch.setattr(native, 'register', lambda: (['base'], ''))
-  bfloat16 = ModelConfig(compute_dtype='bfloat16')
-  assert not native.chosen('auto', bfloat16)
-  with pytest.raises(UserError, match=r'--recurrence=native: expected .* not --compute_dtype=bfloat16'):
-    native.chosen('native', bfloat16)
-
-
 @needs_kernels
-@pytest.mark.parametrize('recurrence,told,left', [('auto', '', 1), ('auto', '3', 0), ('xla', '', 0)])
-def test_xla_is_left_one_thread_beside_the_kernels(recurrence, told, left):
+@pytest.mark.parametrize('recurrence,resets,told,left', [
+  ('auto', False, '', 1), ('auto', False, '3', 0), ('auto', True, '', 0), ('xla', False, '', 0)])
+def test_xla_is_left_one_thread_beside_the_kernels(recurrence, resets, told, left):
   """In a process of its own: the number of threads is settled when TensorFlow begins to compute."""
   program = f"""if True:
     import tensorflow as tf
-    from charlm.network import native
+    from charlm.network.backend import choice, kernels
     from flags.network import ModelConfig
-    native.leave_threads({recurrence!r}, ModelConfig())
+    backend = choice.choose({recurrence!r}, ModelConfig())
+    choice.share_cores(backend, resets={resets})
     print(tf.config.threading.get_intra_op_parallelism_threads())
     tf.zeros([])
-    native.leave_threads({recurrence!r}, ModelConfig())  # too late, and no error
-    print(native.threads())"""
+    choice.share_cores(backend, resets={resets})  # too late, and no error
+    print(kernels.threads())"""
   result = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True,
                           env={**os.environ, 'TF_NUM_INTRAOP_THREADS': told})
   first, threads = result.stdout.split()
@@ -270,4 +263,4 @@ def test_xla_is_left_one_thread_beside_the_kernels(recurrence, told, left):
 def test_threads_are_no_more_than_the_container_may_use(tmp_path, text, cores):
   if text is not None:
     (tmp_path / 'cpu.max').write_text(text + '\n')
-  assert native.quota(tmp_path) == cores
+  assert kernels.quota(tmp_path) == cores

@@ -1,0 +1,47 @@
+"""What is refused before a run begins, once its text and its devices are known."""
+import os
+from typing import Any
+
+from charlm.training.chunks import steps_of_epoch
+from flags.config import Config
+from flags.errors import UserError
+
+
+def check(config: Config, files: dict[str, Any], replicas: int) -> None:
+  """Raises UserError where a run cannot be trained as it is configured.
+
+  Args:
+    config: all choices.
+    files: {split: TokenFile}.
+    replicas: devices that share the rows.
+  """
+  check_validation(config, 'valid' in files)
+  check_replicas(config, replicas)
+  check_memory(config)
+  config.train.check_epochs(steps_of_epoch(config.data, files['train'].num_tokens))
+
+
+def check_validation(config: Config, has_validation: bool) -> None:
+  """Refuses flags that wait for validation losses where there is no validation split."""
+  for flag in () if has_validation else config.train.needing_validation():
+    raise UserError(f'{flag}: --corpus={config.data.corpus} has no validation split to wait for; expected '
+                    '--valid_fraction to cut one, such as --valid_fraction=0.1')
+
+
+def check_replicas(config: Config, replicas: int) -> None:
+  """Refuses rows that the devices cannot share evenly."""
+  if config.data.batch_size % replicas:
+    raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the {replicas} devices of '
+                    f'--strategy={config.train.strategy}')
+
+
+def check_memory(config: Config) -> None:
+  """Refuses a model that the memory cannot hold: asking for it would get the process killed without a word."""
+  copies = 4 + (config.train.average != 'none')  # weights, gradients, two moments
+  needed = 4 * copies * config.model.least_weights
+  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  if needed > memory:
+    raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
+                    f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '
+                    f'model: weights, gradients and optimizer of this one take {needed / 2**30:,.0f} GiB and more, '
+                    f'the machine has {memory / 2**30:,.0f}')

@@ -1,0 +1,60 @@
+"""What a run decides: how the next step is taken, what is due after it, and when the run is over.
+
+Clocks, signals and losses come together here and nowhere else. Whoever takes part in a run (other replicas, other
+hosts) is to be handed these decisions, and must not make its own.
+"""
+from typing import NamedTuple
+
+from charlm.training.budget import Budget
+from charlm.training.learner import StepDecisions
+from charlm.training.loss_monitor import LossMonitor
+from flags.training import TrainConfig
+
+COLLECT_EVERY = 10  # steps whose metrics are read together, so that an accelerator need not wait for the host
+
+
+class Due(NamedTuple):
+  """What is to be done after a step."""
+  collect: bool = False  # read the metrics of the steps so far
+  report: bool = False
+  evaluate: bool = False
+  sample: bool = False
+  save: bool = False
+  stop: str = ''  # why the run is over; '' where it is not
+  leave: bool = False  # a signal has asked for it: save, and end the process
+
+
+class Decisions:
+  """Takes all decisions of a run."""
+
+  def __init__(self, config: TrainConfig, budget: Budget, monitor: LossMonitor):
+    self.config, self.budget, self.monitor = config, budget, monitor
+
+  def before_step(self, step: int, epochs: float) -> StepDecisions:
+    """How the step after `step` steps is taken."""
+    return StepDecisions(self.budget.progress(step, epochs), self.monitor.rate_scale, self.monitor.average_share(step))
+
+  def after_step(self, step: int, epochs: float, *, interrupted: bool) -> Due:
+    """What is due after `step` steps."""
+    config, stop = self.config, self._why_stop(step, epochs)
+
+    def due(every):
+      return bool(every) and step % every == 0
+
+    report, evaluate, save = (bool(stop) or due(every) for every in (
+        config.report_every, config.eval_every, config.save_every))
+    collect = report or evaluate or save or interrupted or due(COLLECT_EVERY)
+    return self.before_leaving(Due(collect, report, evaluate, due(config.sample_every), save, stop), interrupted)
+
+  def after_evaluation(self, due: Due, step: int, epochs: float) -> Due:
+    """The same, now that the validation loss is known and time has passed."""
+    return due._replace(stop=due.stop or self._why_stop(step, epochs))
+
+  def before_leaving(self, due: Due, interrupted: bool) -> Due:
+    """The same, where a signal may have come meanwhile: a run that is over or left is sampled and saved."""
+    sample = due.sample or (bool(due.stop) and bool(self.config.sample_every))
+    return due._replace(sample=sample, save=due.save or bool(due.stop) or interrupted,
+                        leave=interrupted and not due.stop)
+
+  def _why_stop(self, step, epochs):
+    return self.monitor.why_stop() or self.budget.why_stop(step, epochs)

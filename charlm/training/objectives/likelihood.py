@@ -1,0 +1,13 @@
+"""The main term: how likely the true text is."""
+import tensorflow as tf
+
+from charlm.training.objectives.base import ForwardPass, Objective
+
+
+class Likelihood(Objective):
+  """-log p of each target."""
+
+  def __call__(self, forward: ForwardPass) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    """As `Objective.__call__`; reports `nats` and `tokens`."""
+    nats = tf.reduce_sum(forward.nats)
+    return nats, {'nats': nats, 'tokens': tf.reduce_sum(forward.batch.weight)}

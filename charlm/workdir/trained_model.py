@@ -1,0 +1,77 @@
+"""A trained model, opened: its configuration, its tokenizer and its weights, which must belong together."""
+import pathlib
+import sys
+from typing import NamedTuple
+
+from charlm.network.backend import choice
+from charlm.network.model import LanguageModel
+from charlm.workdir import checkpoint, layout
+from data_pipeline.tokenizers.base import Tokenizer
+from data_pipeline.tokenizers.registry import load_tokenizer
+from flags.config import Config
+from flags.errors import RunError, UserError
+
+
+class Weights(NamedTuple):
+  """The weights of a trained model, and what it takes to use them."""
+  config: Config
+  tokenizer: Tokenizer
+  arrays: checkpoint.Arrays
+  state: checkpoint.State  # of the checkpoint: step, best_nats, ...
+
+
+class TrainedModel(NamedTuple):
+  """A trained model that is ready for use."""
+  config: Config
+  tokenizer: Tokenizer
+  model: LanguageModel
+  state: checkpoint.State
+
+
+def load_model(workdir: str | pathlib.Path, weights: str = 'best', recurrence: str = 'xla') -> TrainedModel:
+  """The model in `workdir`.
+
+  Args:
+    workdir, weights: as in `load_weights`, and so are the errors.
+    recurrence: of --recurrence; by default the model can be used in any function.
+  """
+  config, tokenizer, arrays, state = load_weights(workdir, weights)
+  model = LanguageModel(config.model, tokenizer.vocab_size, backend=choice.choose(recurrence, config.model))
+  checkpoint.restore('model', model.variables, arrays)
+  return TrainedModel(config, tokenizer, model, state)
+
+
+def load_weights(workdir: str | pathlib.Path, weights: str = 'best', flag: str = 'workdir') -> Weights:
+  """Reads the weights of the model in `workdir`.
+
+  Args:
+    workdir: the folder of a run.
+    weights: 'best', those with the lowest validation loss, or 'last'.
+    flag: the flag that named the folder, for error messages.
+
+  Raises:
+    UserError: there is no model, no checkpoint or one of another format, or the tokenizer is not the one that the
+      checkpoint was trained with.
+    RunError: none of the checkpoints can be read.
+  """
+  config = layout.read_config(workdir, flag)
+  arrays, state = _read_checkpoint(workdir, weights, flag)
+  tokenizer = load_tokenizer(workdir)
+  if state['tokenizer'] != tokenizer.fingerprint:
+    raise UserError(f'--{flag}={workdir}: its tokenizer is not the one that the checkpoint of step '
+                    f'{state["step"]} was trained with; expected the tokenizer files that charlm-train wrote')
+  return Weights(config, tokenizer, arrays, state)
+
+
+def _read_checkpoint(workdir: str | pathlib.Path, weights: str, flag: str,
+                     ) -> tuple[checkpoint.Arrays, checkpoint.State]:
+  best = checkpoint.best_path(workdir)
+  if weights == 'best' and best.exists():
+    try:
+      return checkpoint.read(best)
+    except RunError as error:
+      print(f'warning: {error}; taking the last weights', file=sys.stderr)
+  found = checkpoint.newest(workdir)
+  if found is None:
+    raise UserError(f'--{flag}={workdir}: has no checkpoint yet; expected one that charlm-train saved')
+  return found
