@@ -1,11 +1,17 @@
 """`Config`: all that a trained model was made with, saved as `config.json` in the workdir."""
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.network import ModelConfig
 from flags.training import TrainConfig
+
+# Of the JSON. 1, which has no version number in it, has the fields of 2. An older format that has other fields is to be
+# refused, or read by what translates it.
+FORMAT_VERSION = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +21,7 @@ class Config:
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     if self.train.multi_step >= min(self.data.lengths):
       raise UserError(f'--multi_step={self.train.multi_step}: expected less than the shortest chunk, '
                       f'{min(self.data.lengths)} tokens')
@@ -23,26 +29,31 @@ class Config:
       for flag in self.train.needing_validation():
         raise UserError(f'{flag} with --valid_fraction=0: expected a validation split to wait for')
 
-  def to_json(self):
-    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+  def to_json(self) -> str:
+    return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)}, indent=2) + '\n'
 
   @classmethod
-  def from_json(cls, text):
-    """Raises UserError where `text` is not a configuration of this version."""
-    groups = {f.name: f.type for f in dataclasses.fields(cls)}
+  def from_json(cls, text: str) -> 'Config':
+    """Raises UserError where `text` is not a configuration, is of a newer format, or has values that are refused."""
     try:
-      return cls(**{name: groups[name](**values) for name, values in json.loads(text).items()})
+      groups = json.loads(text)
+      version = groups.pop('format_version', 1)
+      if version > FORMAT_VERSION:
+        raise UserError(f'a newer charlm saved this configuration, in format {version}; expected format '
+                        f'{FORMAT_VERSION} or older. Use the charlm that saved it, or a newer one')
+      types = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
+      return cls(**{name: types[name](**values) for name, values in groups.items()})
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
       raise UserError(f'not a charlm configuration ({error})') from error
 
-  def flat(self):
-    """Flag name -> value."""
-    return {k: v for group in dataclasses.asdict(self).values() for k, v in group.items()}
+  def flat(self) -> dict[str, Any]:
+    """{flag: value} of all groups."""
+    return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
 
-  def replace(self, values):
-    """With these values of flags, by name."""
+  def replace(self, values: Mapping[str, Any]) -> 'Config':
+    """The configuration with other values. values: {flag: value}."""
     assert values.keys() <= self.flat().keys(), values
     groups = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    return Config(**{name: dataclasses.replace(group, **{k: v for k, v in values.items()
-                                                         if k in group.__dataclass_fields__})
+    return Config(**{name: dataclasses.replace(group, **{flag: value for flag, value in values.items()
+                                                         if flag in group.__dataclass_fields__})
                      for name, group in groups.items()})

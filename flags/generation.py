@@ -9,23 +9,32 @@ from flags.schema import Checked, field
 @dataclasses.dataclass(frozen=True)
 class SampleConfig(Checked):
   """What to write."""
-  workdir: str = field('', 'Folder of the trained model.')
-  prompt: str = field('', 'Text to go on from; the model starts afresh when empty.')
-  prompt_file: str = field('', 'A file that holds the text to go on from, for prompts of several lines.')
-  length: int = field(500, 'Tokens to write.', minimum=1)
-  temperature: float = field(0.8, '1 samples as the model believes, lower is more careful, 0 always takes the most '
-                             'likely token.', minimum=0.0)
-  top_k: int = field(0, 'Choose among the k most likely tokens only; 0 among all.', minimum=0)
-  top_p: float = field(1.0, 'Choose among the fewest tokens whose probabilities reach this sum; 1 among all.',
-                       above=0.0, maximum=1.0)
-  seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1)
-  num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1)
-  stop: str = field('', 'Stop a text before this string, such as \\n for a line end.')
-  interactive: bool = field(False, 'Ask for prompts at the terminal and answer them, the state carried on.')
+  workdir: str = field('', 'Folder of the trained model.', short='Folder of the trained model')
+  prompt: str = field('', 'Text to continue; the model starts from nothing when empty.', short='Text to continue')
+  prompt_file: str = field('', 'A file with the text to continue, for prompts of several lines.',
+                           short='A file with the text to continue')
+  length: int = field(500, 'Tokens to write.', minimum=1, short='Tokens to write')
+  temperature: float = field(0.8, '1 samples from the distribution that the model predicts, lower values are more '
+                             'careful, 0 always takes the most likely token.', minimum=0.0,
+                             short='1 is the predicted distribution, lower is more careful, 0 is greedy')
+  top_k: int = field(0, 'Sample among the k most likely tokens only; 0 samples among all.', minimum=0,
+                     short='Sample among the k most likely tokens only; 0 is all')
+  top_p: float = field(1.0, 'Sample among the fewest tokens whose probabilities sum to this; 1 samples among all.',
+                       above=0.0, maximum=1.0,
+                       short='Sample among the fewest tokens with this probability; 1 is all')
+  seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1,
+                    short='The same seed writes the same text')
+  num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1,
+                           short='Texts to write')
+  stop: str = field('', 'A text ends before this string, such as \\n for a line end.',
+                    short='A text ends before this string, such as \\n for a line end')
+  interactive: bool = field(False, 'Ask for prompts at the terminal and answer them; the state carries on from one to '
+                            'the next.', short='Ask for prompts at the terminal and answer them')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
-  weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
+  weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
+                       short='Which weights: best (by validation loss) or last')
 
-  def check(self):
+  def check(self) -> None:
     if self.prompt and self.prompt_file:
       raise UserError(f'--prompt and --prompt_file={self.prompt_file}: expected one of the two')
     if self.interactive and self.num_samples > 1:

@@ -1,22 +1,26 @@
-"""Flags of one run: where it goes, and how it is computed."""
+"""Flags of one run of charlm-train: its folder, a preset to start from, and how it is computed."""
 import dataclasses
+import pathlib
 
 from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
 
+PRESETS = {path.stem: path for path in sorted((pathlib.Path(__file__).parent / 'presets').glob('*.flags'))}
+
 
 @dataclasses.dataclass(frozen=True)
 class RunConfig(Checked):
-  """Where the model goes, and a recipe to start from."""
+  """The run."""
   workdir: str = field('', 'Folder for the model and everything about it. A run that has saved a checkpoint there '
-                       'goes on; flags left out then keep their values.')
-  preset: str = field('', 'A named recipe that comes with charlm, such as demo; flags beside it win. A place to start '
-                      'from.')
+                       'goes on; flags that are left out then keep their values.',
+                       short='Folder for the model; a run that was stopped goes on there')
+  preset: str = field('', 'Flags that come with charlm under a name, such as demo; flags given beside it win.',
+                      choices=['', *PRESETS], short='Flags that come with charlm, such as demo; flags beside it win')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
-  profile: bool = field(False, 'Profile ten steps, once the first steps are over, for TensorBoard\'s Profile page (pip '
+  profile: bool = field(False, 'Profile ten steps, soon after the start, for the Profile page of TensorBoard (pip '
                         'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')
 
-  def check(self):
+  def check(self) -> None:
     if not self.workdir:
       raise UserError('--workdir: expected a folder for the model, such as --workdir=runs/first')

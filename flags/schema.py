@@ -1,39 +1,93 @@
-"""What the dataclasses of flags are made of: fields with help and limits, and the checks that all of them share."""
+"""What the dataclasses of flags are made of: fields with help, limits and rules, and the checks that they share."""
 import dataclasses
+import fnmatch
 import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from flags.errors import UserError
 
-
-def field(default, text, *, choices=None, minimum=None, maximum=None, above=None, below=None):
-  """A dataclass field with its help text and the values that it accepts."""
-  limits = dict(choices=choices, minimum=minimum, maximum=maximum, above=above, below=below)
-  metadata = {'help': text, **{k: v for k, v in limits.items() if v is not None}}
-  return dataclasses.field(default=default, metadata=metadata)
+KINDS: dict[Any, str] = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text'}
 
 
-def expected(metadata):
+def field(default: Any, text: str, *, short: str = '', only_with: str = '', not_with: str = '',
+          choices: Sequence[str] | None = None, minimum: float | None = None, maximum: float | None = None,
+          above: float | None = None, below: float | None = None) -> Any:
+  """A dataclass field that is a flag.
+
+  Args:
+    default: the value where the flag is not given.
+    text: what it does and when to use it, for --helpfull.
+    short: the same in a few words, for --help. Empty for flags that few people set.
+    only_with: a condition on other fields of the same dataclass, as of `holds`. The flag has no effect unless it holds.
+    not_with: such a condition. The flag has no effect where it holds.
+    choices: the accepted values.
+    minimum, maximum, above, below: the limits of a number; the last two are themselves not accepted.
+  """
+  optional = dict(short=short or None, only_with=only_with or None, not_with=not_with or None, choices=choices,
+                  minimum=minimum, maximum=maximum, above=above, below=below)
+  return dataclasses.field(default=default, metadata={
+    'help': text, **{name: value for name, value in optional.items() if value is not None}})
+
+
+def share(text: str, **options: Any) -> Any:
+  """A field for the share of something that is dropped at random, in steps of 1/256; 0 drops nothing."""
+  return field(0.0, text, minimum=0.0, maximum=255 / 256, **options)
+
+
+def expected(metadata: Mapping[str, Any]) -> str:
   """The accepted values of a field in words, '' where any value will do."""
   if 'choices' in metadata:
-    return 'one of ' + ', '.join(c or "''" for c in metadata['choices'])
+    return 'one of ' + ', '.join(choice for choice in metadata['choices'] if choice)
   words = [('minimum', 'at least'), ('above', 'more than'), ('maximum', 'at most'), ('below', 'less than')]
   return ' and '.join(f'{word} {metadata[key]}' for key, word in words if key in metadata)
 
 
-def accepts(metadata, value):
+def accepts(metadata: Mapping[str, Any], value: Any) -> bool:
+  """Whether a value is within the limits of a field."""
   return (value in metadata.get('choices', [value]) and value >= metadata.get('minimum', value)
           and value <= metadata.get('maximum', value)
           and not ('above' in metadata and value <= metadata['above'])
           and not ('below' in metadata and value >= metadata['below']))
 
 
-KINDS = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text'}
+def alternatives(condition: str) -> dict[str, list[str]]:
+  """The fields that a condition names -> the values that it accepts of each; none where any value but 0, false and
+  empty will do."""
+  parts = [part.partition('=') for part in condition.split(' or ')]
+  return {name: values.split('|') if equals else [] for name, equals, values in parts}
 
 
+def holds(condition: str, values: 'Checked') -> bool:
+  """Whether a condition of `only_with` or `not_with` holds.
+
+      multi_step                       the field is set: it is not 0, false or empty
+      schedule=cosine|linear           it has one of these values, upper or lower case
+      corpus=tfds:*                    its value has this form (of fnmatch)
+      mc_dropout or free_running       one of these conditions holds
+  """
+  def matches(value: Any, patterns: list[str]) -> bool:
+    return any(fnmatch.fnmatchcase(str(value).lower(), pattern) for pattern in patterns) if patterns else bool(value)
+
+  return any(matches(getattr(values, name), patterns) for name, patterns in alternatives(condition).items())
+
+
+def in_words(metadata: Mapping[str, Any]) -> str:
+  """The rules of a field in words: 'only with --schedule=cosine or linear'; '' where it has none."""
+  rules = []
+  for key, words in [('only_with', 'only with'), ('not_with', 'not with')]:
+    if key in metadata:
+      conditions = [f'--{name}={" or ".join(values)}' if values else f'--{name}'
+                    for name, values in alternatives(metadata[key]).items()]
+      rules.append(f'{words} {" or ".join(conditions)}')
+  return ', '.join(rules)
+
+
+@dataclasses.dataclass(frozen=True)
 class Checked:
-  """Checks each field against its type and metadata, then the fields together with `check`."""
+  """Checks each field against its type, its limits and its rules, then the fields together with `check`."""
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     for f in dataclasses.fields(self):
       value = getattr(self, f.name)
       if type(value) is not f.type and not (f.type is float and type(value) is int):
@@ -42,25 +96,25 @@ class Checked:
         raise UserError(f'--{f.name}={value}: expected a finite number')
       if not accepts(f.metadata, value):
         raise UserError(f'--{f.name}={value}: expected {expected(f.metadata)}')
+    for f in dataclasses.fields(self):
+      self._check_rules(f)
     self.check()
 
-  def check(self):
+  def check(self) -> None:
     """Raises UserError where fields contradict each other."""
 
-  def refuse(self, *names, beside):
-    """Raises UserError where one of the fields `names`, which `beside` leaves without effect, is not at its default."""
-    for name in names:
-      value, default = getattr(self, name), self.__dataclass_fields__[name].default
-      if value != default:
-        raise UserError(f'--{name}={value} has no effect beside {beside}: expected it left out, or its default, '
-                        f"{default if default != '' else 'empty'}")
+  def _check_rules(self, f: dataclasses.Field) -> None:
+    """Raises UserError where a field has no effect beside the others, and is not at its default."""
+    value = getattr(self, f.name)
+    for key, has_effect in [('only_with', True), ('not_with', False)]:
+      condition = f.metadata.get(key, '')
+      if condition and value != f.default and holds(condition, self) != has_effect:
+        beside = ' and '.join(f'--{name}={getattr(self, name)}' for name in alternatives(condition))
+        wanted = f', {in_words(f.metadata)}' if has_effect else ''
+        raise UserError(f'--{f.name}={value} has no effect beside {beside}{wanted}: expected it left out, or its '
+                        f"default, {f.default if f.default != '' else 'empty'}")
 
 
-def unescaped(text):
+def unescaped(text: str) -> str:
   r"""Text as given in a flag, with \n and \t put in."""
   return text.replace('\\n', '\n').replace('\\t', '\t')
-
-
-def share(text):
-  """A field for a share that chance takes of something, drawn in steps of 1/256; 0 takes nothing."""
-  return field(0.0, text, minimum=0.0, maximum=255 / 256)

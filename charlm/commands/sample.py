@@ -7,8 +7,8 @@ import sys
 import threading
 import time
 
+from charlm.commands import console
 from charlm.workdir import layout
-from flags import parse
 from flags.errors import UserError
 from flags.generation import SampleConfig
 from flags.schema import unescaped
@@ -22,15 +22,15 @@ def main(given):
 
   charlm-sample --workdir=runs/mine --prompt='Once upon a time'
 
-  The prompt is printed first, then what the model adds, as it is written. An empty prompt counts as a newline.
-  With --num_samples=N, N texts are written side by side and printed one after the other, each under a line such
-  as '==> sample 1 of 4 <=='. With --interactive, each line is read as a prompt and answered; Ctrl-C ends an
-  answer, Ctrl-D the program.
+  The prompt is printed first, then what the model adds, as it is written. An empty prompt counts as a
+  newline. With --num_samples=N, N texts are written side by side and printed one after the other,
+  each under a line such as '==> sample 1 of 4 <=='. With --interactive, each line is read as a prompt
+  and answered; Ctrl-C ends an answer, Ctrl-D the program.
   """
   chosen = SampleConfig(**given)
   source, prompt = read_prompt(chosen)
   layout.read_config(chosen.workdir)
-  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+  with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation import decoding
     from charlm.workdir import trained_model
   opened = trained_model.load_model(chosen.workdir, chosen.weights, chosen.recurrence)
@@ -222,7 +222,7 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-run = parse.command(main, SampleConfig)
+run = console.command(main, SampleConfig)
 
 if __name__ == '__main__':
   run()

@@ -1,15 +1,18 @@
 """Each limit of each field, and each contradiction, is refused with the flag's name."""
 import dataclasses
+import json
+from types import SimpleNamespace
 
 import pytest
 
-from flags.config import Config
+from flags.config import FORMAT_VERSION, Config
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
 from flags.network import ModelConfig
 from flags.run import RunConfig
+from flags.schema import accepts, alternatives, holds
 from flags.serving import ExportConfig
 from flags.training import TrainConfig
 
@@ -102,8 +105,10 @@ IGNORED = [  # the flag without effect, what makes it so
     *((TrainConfig, one, {'professor_forcing': 0.0}) for one in (
         {'professor_forcing_teacher': True}, {'discriminator_learning_rate': 0.1})),
     (EvaluateConfig, {'chunk_length': 5}, {'dynamic': True}),
-    (EvaluateConfig, {'dynamic_learning_rate': 0.5}, {'dynamic': False}),
+    *((EvaluateConfig, one, {'dynamic': False}) for one in (
+        {'dynamic_learning_rate': 0.5}, {'dynamic_decay': 0.5}, {'dynamic_length': 5}, {'dynamic_statistics': 5})),
     (EvaluateConfig, {'seed': 5}, {'mc_dropout': 0}),
+    (ModelConfig, {'dropout_per': 'sequence'}, {'dropout': 0.0}),
 ]
 
 
@@ -114,6 +119,50 @@ def test_flags_without_effect_are_refused_where_they_were_set(group, ignored, be
     group(**ignored, **beside)
   at_default = group(**beside, **{name: getattr(group(), name)})  # as a saved configuration holds it
   assert group(**dataclasses.asdict(at_default)) == at_default
+
+
+RULES = [(group, f) for group, f in FIELDS if f.metadata.keys() & {'only_with', 'not_with'}]
+
+
+def other_values(f):
+  """Values of a field that are within its limits and not its default, the boundary ones among them."""
+  candidates = f.metadata.get('choices') or {
+    bool: [False, True], int: [0, 1, 2], float: [0.0, 0.25, 0.5], str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
+  return [value for value in candidates if value != f.default and accepts(f.metadata, value)]
+
+
+@pytest.mark.parametrize('group,f', RULES, ids=lambda x: getattr(x, 'name', getattr(x, '__name__', '')))
+def test_rules_hold(group, f):
+  """In each state of the fields that a rule names, a field is refused exactly where it has no effect."""
+  named = {name for key in ('only_with', 'not_with') for name in alternatives(f.metadata.get(key, '')) if name}
+  causes = [group.__dataclass_fields__[name] for name in named]
+  value, outcomes = other_values(f)[0], set()
+  for beside in [{}] + [{cause.name: other} for cause in causes for other in other_values(cause)]:
+    values = SimpleNamespace(**{cause.name: cause.default for cause in causes} | beside)
+    has_effect = (holds(f.metadata.get('only_with', ''), values) if 'only_with' in f.metadata
+                  else not holds(f.metadata['not_with'], values))
+    outcomes.add(has_effect)
+    try:
+      group(**{f.name: value}, **beside)
+      refused = False
+    except UserError as error:
+      refused = str(error).startswith(f'--{f.name}={value} has no effect beside --')
+    assert refused != has_effect, (f.name, value, beside)
+  assert outcomes == {False, True}, 'a rule that always holds, or never'
+
+
+def test_each_rule_is_in_the_table_of_ignored_flags():
+  assert {(group, f.name) for group, f in RULES} <= {(group, name) for group, ignored, _ in IGNORED for name in ignored}
+
+
+@pytest.mark.parametrize('condition,values,wanted', [
+    ('a', {'a': 1}, True), ('a', {'a': 0}, False), ('a', {'a': ''}, False), ('a', {'a': False}, False),
+    ('a=x', {'a': 'x'}, True), ('a=x', {'a': 'X'}, True), ('a=x', {'a': 'xx'}, False), ('a=1', {'a': 1}, True),
+    ('a=x|y', {'a': 'y'}, True), ('a=x|y', {'a': 'z'}, False),
+    ('a=x:*', {'a': 'x:z'}, True), ('a=x:*', {'a': 'zx:'}, False),
+    ('a or b=x', {'a': 0, 'b': 'x'}, True), ('a or b=x', {'a': 0, 'b': 'y'}, False)])
+def test_conditions(condition, values, wanted):
+  assert holds(condition, SimpleNamespace(**values)) == wanted
 
 
 @pytest.mark.parametrize('name,value', [('patience', 1), ('schedule', 'plateau'), ('average', 'validation')])
@@ -135,7 +184,21 @@ def test_json_round_trip():
   assert chosen.data.lengths == (5, 50)
 
 
-@pytest.mark.parametrize('text', ['', '[]', '{"data": {"no_such_field": 1}}', '{"other": {}}', '{"data": 3}'])
+def test_a_configuration_of_the_first_format_is_read():
+  chosen = Config(model=ModelConfig(units=7))
+  groups = json.loads(chosen.to_json())
+  assert groups.pop('format_version') == FORMAT_VERSION
+  assert Config.from_json(json.dumps(groups)) == chosen
+
+
+def test_a_configuration_of_a_newer_format_is_refused():
+  text = Config().to_json().replace(f'"format_version": {FORMAT_VERSION}', f'"format_version": {FORMAT_VERSION + 1}')
+  with pytest.raises(UserError, match=f'^a newer .* format {FORMAT_VERSION + 1}; expected format {FORMAT_VERSION}'):
+    Config.from_json(text)
+
+
+@pytest.mark.parametrize('text', [
+    '', '[]', '{"format_version": "2"}', '{"data": {"no_such_field": 1}}', '{"other": {}}', '{"data": 3}'])
 def test_damaged_json_is_refused(text):
   with pytest.raises(UserError, match='not a charlm configuration'):
     Config.from_json(text)
