@@ -32,7 +32,7 @@ def main(given):
   if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm.generation import decoding
+    from charlm.generation import session
     from charlm.network.backend import choice
     from charlm.training import checks, optimizer, trainer
     from charlm.training.budget import Budget
@@ -57,7 +57,7 @@ def main(given):
   run_ = trainer.Trainer(
       trainer.Run(folder, config, checkpoint.identity(tokenizer, files), run_config.profile), files, learner,
       Budget(config.train, valid_tokens, started=started),
-      decoding.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+      session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   with layout.lock(folder):  # nothing is written before all is known to fit together
     if resumes:
       layout.set_best_aside(folder)
