@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from charlm.generation.categorical import per_row, sample_categorical, token_probabilities
+from charlm.generation.categorical import TokenFunction, per_row, sample_categorical, token_probabilities
 from charlm.generation.random_streams import random_numbers
 
 Advance = Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any]]
@@ -55,10 +55,11 @@ def generate(advance: Advance, logits: tf.Tensor, state: Any, *, length: Any, te
   return _write(advance, logits, state, length, probabilities, numbers)
 
 
-def _write(advance, logits, state, length, probabilities, numbers):
+def _write(advance: Advance, logits: tf.Tensor, state: Any, length: tf.Tensor, probabilities: TokenFunction,
+           numbers: tf.Tensor) -> Generated:
   """The loop of `generate`. numbers: [max_length, B, 1], what tokens are sampled by."""
   # Few operations, because each costs microseconds.
-  def step(t, logits, state, tokens, losses):
+  def step(t: tf.Tensor, logits: tf.Tensor, state: Any, tokens: tf.TensorArray, losses: tf.TensorArray) -> tuple:
     token = sample_categorical(probabilities(logits), tf.gather(numbers, t))
     loss = tf.nn.sparse_softmax_cross_entropy_with_logits(token, logits)
     after, state = advance(token, state)
@@ -87,7 +88,7 @@ def prefill(advance: Advance, tokens: tf.Tensor, lengths: tf.Tensor, state: Any)
   columns = tf.transpose(tokens)
 
   # The last tokens wait until after the loop, so that the loop needs no logits, and computes none.
-  def read(t, state):
+  def read(t: tf.Tensor, state: Any) -> tuple:
     _, after = advance(tf.gather(columns, t), state)
     unfinished = tf.less(t, last)[:, None]
     return t + 1, tf.nest.map_structure(lambda new, old: tf.where(unfinished, new, old), after, state)

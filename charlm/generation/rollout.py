@@ -50,13 +50,13 @@ def plan(batch: Batch, states: Any, logits: tf.Tensor, steps: int, stride: int |
   length, stride = batch.weight.shape[1], stride or steps
   assert 0 < steps < length and steps <= stride, (steps, length, stride)
 
-  def divide(x):
+  def divide(x: tf.Tensor) -> tf.Tensor:
     """[B, T - 1] -> [K, P B]"""
     count = -(-(length - 1) // stride)
     x = tf.reshape(tf.pad(x, [[0, 0], [0, count * stride - length + 1]]), [-1, count, stride])
     return tf.reshape(tf.transpose(x, [2, 1, 0])[:steps], [steps, -1])
 
-  def first(x):
+  def first(x: tf.Tensor) -> tf.Tensor:
     """[T, B, n] -> [P B, n]"""
     return tf.reshape(x[:-1:stride], [-1, x.shape[-1]])
 
@@ -83,7 +83,7 @@ def run(advance: Advance, rollouts: Rollouts, self_fed: tf.Tensor, numbers: tf.T
   """
   steps, vocab_size = rollouts.inputs.shape[0], rollouts.logits.shape[-1]
 
-  def step(t, logits, state, written):
+  def step(t: tf.Tensor, logits: tf.Tensor, state: Any, written: list[tf.TensorArray]) -> tuple:
     true_token, fed = tf.gather(rollouts.inputs, t), tf.gather(self_fed, t)
     if rollouts.starts is not None:
       begins = tf.gather(rollouts.starts, t)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from charlm.generation.decoding import generate, prefill, prefill_and_generate
+from charlm.generation.decoding import Generated, generate, prefill, prefill_and_generate
 from charlm.generation.prompts import encode_prompt
 from charlm.network.model import LanguageModel
 from data_pipeline.tokenizers.base import Tokenizer
@@ -42,11 +42,11 @@ class Session:
     self._rows, self._initial = len(seeds), model.initial_state(1)
 
     @tf.function(jit_compile=True, autograph=False)
-    def read(tokens, length, state):
+    def read(tokens: tf.Tensor, length: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
       return prefill(advance, tokens, length[None], state)
 
     @tf.function(jit_compile=True, autograph=False)
-    def write(logits, state, length, start):
+    def write(logits: tf.Tensor, state: Any, length: tf.Tensor, start: tf.Tensor) -> Generated:
       return generate(advance, logits, state, length=length, seed=seeds, start=start, max_length=WRITE_TOKENS,
                       **options)
 
@@ -123,7 +123,7 @@ def sample_writer(tokenizer: Tokenizer, **options: Any) -> Callable[[LanguageMod
   prompt = encode_prompt(tokenizer, b'')[None]
 
   @tf.function(autograph=False)
-  def write(model):
+  def write(model: LanguageModel) -> tf.Tensor:
     return prefill_and_generate(model.portable().stepper(), prompt, tf.constant([prompt.size]), model.initial_state(1),
                                 **options).tokens
 

@@ -37,7 +37,7 @@ class TextStream:
     self._held = text[len(text) - held:]
     return before[:len(before) - held]
 
-  def _stop_begun(self, text):
+  def _stop_begun(self, text: str) -> int:
     """The most characters at the end of `text` that may turn out to begin the stop string."""
     return max(n for n in range(len(self._stop) or 1) if text.endswith(self._stop[:n]))
 

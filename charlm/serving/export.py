@@ -48,7 +48,7 @@ def export(model: LanguageModel, tokenizer: Tokenizer, export_dir: str | pathlib
   return target
 
 
-def _new_version(export_dir, version):
+def _new_version(export_dir: str | pathlib.Path, version: int) -> pathlib.Path:
   """-> the folder of a version that is not there yet; 0 is one more than the newest. Raises UserError."""
   parent = pathlib.Path(export_dir)
   try:
@@ -64,17 +64,17 @@ def _new_version(export_dir, version):
   return parent / str(version)
 
 
-def _versions(parent):
+def _versions(parent: pathlib.Path) -> list[int]:
   return [int(path.name) for path in parent.iterdir() if path.name.isdecimal()]
 
 
-def _version_exists(target):
+def _version_exists(target: pathlib.Path) -> UserError:
   newest = max(_versions(target.parent))
   return UserError(f'--version={target.name}: {target.parent} has it already; expected a new version, such as '
                    f'{newest + 1}')
 
 
-def _write(model, tokenizer, folder, facts):
+def _write(model: LanguageModel, tokenizer: Tokenizer, folder: pathlib.Path, facts: dict[str, Any]) -> None:
   """Writes what the folder of a version holds."""
   served, options = ServedModel(model, tokenizer), SampleConfig()
   tf.saved_model.save(served, str(folder), {'serving_default': served.serving_default, 'generate': served.generate})

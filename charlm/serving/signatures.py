@@ -28,7 +28,7 @@ class ServedModel(tf.Module):
   @tf.function(input_signature=[tf.TensorSpec([None], tf.string, 'prompt')], autograph=False)
   def serving_default(self, prompt: tf.Tensor) -> dict[str, tf.Tensor]:
     """prompt [B] -> {'text': [B]}: DEFAULT_TOKENS tokens with the options that charlm-sample has by default."""
-    def each_row(value, dtype):
+    def each_row(value: float, dtype: tf.DType) -> tf.Tensor:
       return tf.fill(tf.shape(prompt), tf.constant(value, dtype))
 
     options = SampleConfig()
