@@ -84,7 +84,8 @@ def score(config: EvaluateConfig, opened: 'TrainedModel', file: 'TokenFile') -> 
     UserError: the model cannot be evaluated in this way.
   """
   from charlm.evaluation import dynamic, mc_dropout, scoring
-  options: dict[str, Any] = {'batch_size': config.batch_size, 'length': config.chunk_length, 'progress': scoring.progress_bar}
+  options: dict[str, Any] = {'batch_size': config.batch_size, 'length': config.chunk_length,
+                             'progress': scoring.progress_bar}
   if config.dynamic:
     learning, how = make_dynamic_scorer(config, opened, file)
     options |= {'batch_size': config.batch_size or 1, 'length': config.dynamic_length}

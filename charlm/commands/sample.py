@@ -28,7 +28,7 @@ def main(given: dict[str, Any]) -> None:
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
   session = TimedSession(Session(opened.model, row_seeds(config.seed, config.num_samples),
                                  temperature=config.temperature, top_k=config.top_k, top_p=config.top_p))
-  sys.stdout.reconfigure(errors='replace')
+  sys.stdout.reconfigure(errors='replace')  # type: ignore[union-attr]
   if config.interactive:
     terminal.interact(session, opened.tokenizer, config, prompt, terminal.typed_lines())
   else:

@@ -51,8 +51,10 @@ def behaviours(teacher: tuple, free: tuple, weight: tf.Tensor) -> Behaviours:
     free: the same on samples.
     weight: [R] float32, 0 for rollouts that do not count.
   """
-  both = [tf.concat([outputs, tf.nn.softmax(logits)], -1) for logits, outputs in (teacher, free)]
-  return Behaviours(*both, weight)
+  def join(logits, outputs):
+    return tf.concat([outputs, tf.nn.softmax(logits)], -1)
+
+  return Behaviours(join(*teacher), join(*free), weight)
 
 
 class Discriminator(tf.Module):
