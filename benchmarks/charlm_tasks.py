@@ -12,7 +12,7 @@ from charlm.generation.random_streams import row_seeds
 from charlm.generation.session import Session
 from charlm.generation.terminal import SHOW_EVERY
 from charlm.network import model
-from charlm.network.backend import choice, kernels
+from charlm.network.backend import choice
 from charlm.training import learner
 from charlm.training.distribution import Distribution, make_strategy
 from data_pipeline import prepare, streams
@@ -121,6 +121,6 @@ def product(size):
 
 
 if __name__ == '__main__':
-  kernels.leave_threads('auto', ModelConfig())
+  choice.share_cores(choice.choose('auto', ModelConfig()))
   alternation.serve({'train': train, 'first_step': first_step, 'pipeline': pipeline, 'evaluate': evaluate,
                      'sample': sample, 'tokenize': tokenize, 'product': product})
