@@ -1,5 +1,11 @@
-"""Sessions: a model, compiled once, that reads a prompt and writes on, call by call. What a text depends on is its
-`SessionState`, which every call takes and returns."""
+"""Sessions: a model, compiled once, that reads a prompt and writes on, call by call.
+
+    session = Session(model, row_seeds(seed, num_samples), temperature=0.8)
+    state = session.read(ids)
+    tokens, state = session.write(64, state)
+
+Where a text stands is its `SessionState`. Every call takes one and returns the next; the session itself keeps none.
+"""
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,7 +26,7 @@ READ_TOKENS = 2048  # of a long prompt in one call, so that Ctrl-C need not wait
 class SessionState(NamedTuple):
   """Where the B texts of a session stand."""
   logits: tf.Tensor  # [B, V] of the next token
-  state: Any
+  network_state: Any  # the network's, as in `LanguageModel.initial_state`
   written: int  # tokens written so far
 
 
@@ -31,7 +37,7 @@ class Session:
   """
 
   def __init__(self, model: LanguageModel, seeds: np.ndarray, **options: Any):
-    """Compiles nothing yet; the first calls of `read` and `write` do.
+    """Reads the weights. The first calls of `read` and `write` compile.
 
     Args:
       model: what writes.
@@ -66,7 +72,7 @@ class Session:
       RunError: the model's weights are not finite.
     """
     assert state is None or self._rows == 1, self._rows
-    network_state = state.state if state else self._initial
+    network_state = state.network_state if state else self._initial
     for start in range(0, len(ids), READ_TOKENS):
       part = ids[start:start + READ_TOKENS]
       padded = np.pad(part, (0, READ_TOKENS - len(part)))[None]
@@ -82,7 +88,7 @@ class Session:
     parts = []
     for first in range(0, length, WRITE_TOKENS):
       count = min(WRITE_TOKENS, length - first)
-      part = self._write(state.logits, state.state, tf.constant(count), tf.constant(state.written, tf.int64))
+      part = self._write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64))
       parts.append(part.tokens.numpy()[:, :count])
       state = SessionState(part.logits, part.state, state.written + count)
     return np.concatenate(parts, 1), state

@@ -1,9 +1,11 @@
 """charlm-sample through its entry point, with an untrained model."""
 import io
+import subprocess
 import sys
 
 import pytest
 
+import runs
 from charlm.commands import sample
 from charlm.network.model import LanguageModel
 from charlm.workdir import checkpoint, layout
@@ -66,3 +68,8 @@ def test_command_answers_lines_from_a_pipe(command, monkeypatch):
 def test_command_tells_mistakes_in_one_line(command, flags, named):
   done = command(*flags, status=2)
   assert done.err.startswith(f'charlm-sample: {named}') and done.err.count('\n') == 1
+
+
+def test_mistakes_are_told_before_tensorflow_is_imported():
+  code = "import sys, charlm.commands.sample; sys.exit('tensorflow' in sys.modules)"
+  assert subprocess.run([sys.executable, '-c', code], cwd=runs.ROOT).returncode == 0
