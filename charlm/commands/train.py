@@ -32,7 +32,7 @@ def main(given):
   if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm.generation import decoding
+    from charlm.generation import session
     from charlm.network.backend import choice
     from charlm.training import checks, optimizer, trainer
     from charlm.training.budget import Budget
@@ -55,7 +55,7 @@ def main(given):
   learner = make_learner(config, tokenizer.vocab_size, backend, distribution, weights)
   run_ = trainer.Run(folder, config, checkpoint.identity(tokenizer, files), run_config.profile)
   one = trainer.Trainer(run_, files, learner, Budget(config.train, files.get('valid'), started=started),
-                        decoding.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+                        session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   keep(one, config, tokenizer, resumes)
   print(summary.summarize(folder, one.state(), config.train.average))
 
