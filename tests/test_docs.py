@@ -122,7 +122,7 @@ def test_examples_run(page, folder, done, monkeypatch):
     if language == 'python':
       exec(compile(text, page, 'exec'), {})
     else:
-      for line in text.splitlines():
+      for line in text.replace('\\\n', '').splitlines():
         run(line)
 
 
