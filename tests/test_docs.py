@@ -8,6 +8,7 @@ import dataclasses
 import importlib
 import inspect
 import io
+import pathlib
 import re
 import shlex
 import sys
@@ -64,10 +65,22 @@ def check_bazel(verb, target):
   assert verb == 'test' and re.search(f'"(charlm/)?{target.removeprefix("//:test_")}"', read('BUILD'))
 
 
+def check_activate(script):
+  assert script == '.venv/bin/activate'
+
+
+def check_logdir(logdir):
+  assert list(pathlib.Path(logdir.removeprefix('--logdir=')).rglob('events.out.*'))
+
+
+def check_server(*arguments):
+  folder = next(word.removeprefix('--model_base_path=$PWD/') for word in arguments if 'base_path' in word)
+  assert pathlib.Path(folder, '1/saved_model.pb').exists()
+
+
 # Programs whose lines are not run, and what is looked at.
-CHECKED = {'make': check_make, 'pip': check_pip, 'python': check_python, 'bazel': check_bazel,
-           '.': lambda script: script == '.venv/bin/activate', '.ci/run': lambda: read('.ci/run'),
-           'tensorboard': lambda logdir: None, 'tensorflow_model_server': lambda *arguments: None}
+CHECKED = {'make': check_make, 'pip': check_pip, 'python': check_python, 'bazel': check_bazel, '.': check_activate,
+           '.ci/run': lambda: read('.ci/run'), 'tensorboard': check_logdir, 'tensorflow_model_server': check_server}
 
 
 def flag(word):
