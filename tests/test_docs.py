@@ -178,6 +178,10 @@ def test_links_lead_somewhere(page):
     assert not anchor or anchor in anchors(target.read_text(encoding='utf-8')), link
 
 
+def test_readme_leads_to_every_page():
+  assert set(DOCS) - {'README.md'} <= set(re.findall(r'\]\(([\w./]+)\)', DOCS['README.md']))
+
+
 def listed():
   """The files and folders that the tree of the design lists, by the indentation of its lines."""
   tree = next(text for language, text in BLOCKS['docs/design.md'] if language == 'text' and 'errors.py' in text)
