@@ -7,6 +7,8 @@ from flags.errors import UserError
 from flags.network import ModelConfig
 from flags.training import TrainConfig
 
+FORMAT_VERSION = 2  # of config.json; raise it when its fields change their meaning
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -23,15 +25,21 @@ class Config:
       for flag in self.train.needing_validation():
         raise UserError(f'{flag} with --valid_fraction=0: expected a validation split to wait for')
 
-  def to_json(self):
-    return json.dumps(dataclasses.asdict(self), indent=2) + '\n'
+  def to_json(self) -> str:
+    """The text of config.json."""
+    return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)}, indent=2) + '\n'
 
   @classmethod
   def from_json(cls, text):
     """Raises UserError where `text` is not a configuration of this version."""
     groups = {f.name: f.type for f in dataclasses.fields(cls)}
     try:
-      return cls(**{name: groups[name](**values) for name, values in json.loads(text).items()})
+      values = json.loads(text)
+      version = values.pop('format_version', 1)  # the first had no number, and the same fields
+      if version > FORMAT_VERSION:
+        raise UserError(f'a newer charlm wrote this configuration, in format {version}; expected format '
+                        f'{FORMAT_VERSION} at most. Use that charlm, or train again in another folder')
+      return cls(**{name: groups[name](**group) for name, group in values.items()})
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
       raise UserError(f'not a charlm configuration ({error})') from error
 

@@ -18,13 +18,15 @@ class ModelConfig(Checked):
   input_layers: int = field(1, 'Feed-forward layers between the embedding and the first recurrent layer. They '
                             'cost almost nothing: each token of the vocabulary goes through once per step.',
                             minimum=0)
-  input_units: int = field(256, 'Units of a feed-forward input layer. As many as --units is a good start.', minimum=1)
+  input_units: int = field(256, 'Units of a feed-forward input layer. As many as --units is a good start.', minimum=1,
+      only_with={'input_layers': ()})
   cell: str = field('gru', 'Recurrent cell: gru, or lstm, which has a third more weights and twice the state: to '
                     'compare, or for recipes that are known for it. The native kernels have gru.',
-                    choices=list(MAPS))
-  layers: int = field(2, 'Recurrent layers. Two or three are best for most text.', minimum=1)
+                    choices=list(MAPS), short='Recurrent cell: gru or lstm.')
+  layers: int = field(2, 'Recurrent layers. Two or three are best for most text.', minimum=1,
+      short='Recurrent layers.')
   units: int = field(256, 'Units of a recurrent layer: the memory of the model. Work grows with its square.',
-                     minimum=2)
+                     minimum=2, short='Units of a recurrent layer: the memory of the model.')
   combine: str = field('sum', 'What the logits read: the sum of the outputs of all recurrent layers, the last one '
                        'alone, as is common elsewhere, or all side by side (concat), which costs where the vocabulary '
                        'is large. sum suits most; the others are to compare.', choices=['sum', 'last', 'concat'])
@@ -39,9 +41,10 @@ class ModelConfig(Checked):
   layer_norm: bool = field(True, 'Layer norm on every linear map, which makes learning depend less on sizes and '
                            'first weights. false is for comparison.')
   norm: str = field('separate', 'Where layer norm stands in a recurrent layer: on each input of its maps separately, '
-                    'or jointly on their sum, to compare with.', choices=['separate', 'joint'])
+                    'or jointly on their sum, to compare with.', choices=['separate', 'joint'],
+      only_with={'layer_norm': ()})
   cell_norm: bool = field(False, 'Layer norm on the cell of an LSTM on its way to the output. Use it with --cell=lstm: '
-                          'it lowers the loss for hardly any work.')
+                          'it lowers the loss for hardly any work.', only_with={'cell': ('lstm',)})
   initial_state: str = field('learned', 'State where text begins: learned with the weights, which helps where many '
                              'texts begin or prompts are short; zeros; or noise, normal with standard deviation 0.1 in '
                              'training and zeros after it, so that no one beginning is learned by heart.',
@@ -50,14 +53,17 @@ class ModelConfig(Checked):
                                    'Use about 0.01 where prompts are short, which costs nothing: a text has one '
                                    'beginning, and others must be made to learn from.', minimum=0.0, maximum=1.0)
   reset_bias: float = field(-1.0, 'First bias of the reset gate of a GRU; below 0 the candidate forgets by default. 0 '
-                            'is the usual choice elsewhere, to compare with.')
+                            'is the usual choice elsewhere, to compare with.', only_with={'cell': ('gru',)})
   update_bias: float = field(-1.0, 'First bias of the update gate of a GRU; below 0 the state is kept by default. '
-                             'Try lower where the text has ties over hundreds of tokens, 0 where it has none.')
+                             'Try lower where the text has ties over hundreds of tokens, 0 where it has none.',
+      only_with={'cell': ('gru',)})
   forget_bias: float = field(1.0, 'First bias of the forget gate of an LSTM; above 0 the cell is kept by default. '
-                             'Try higher where the text has ties over hundreds of tokens, 0 where it has none.')
+                             'Try higher where the text has ties over hundreds of tokens, 0 where it has none.',
+      only_with={'cell': ('lstm',)})
   dropout: float = share('Share of the outputs of each recurrent layer that is dropped on the way up, to the next '
                          'layer and to the logits, in training. Use it, from 0.05 up, beside --weight_decay and as '
-                         'much --recurrent_dropout, when the validation loss rises while the training loss falls.')
+                         'much --recurrent_dropout, when the validation loss rises while the training loss falls.',
+      short='Share of outputs dropped in training; over many passes.')
   input_dropout: float = share('Share dropped of what the recurrent layers read of a token, in training. Beside '
                                '--dropout, where it alone does not keep the validation loss from rising.')
   layer_dropout: float = share('Share of the outputs of each recurrent layer that is dropped for the layers above, '
@@ -68,7 +74,8 @@ class ModelConfig(Checked):
   embedding_dropout: float = share('Share of the vocabulary that is dropped from the input for a whole chunk. For '
                                    'large vocabularies and little text; characters are too few to do without.')
   recurrent_dropout: float = share('Share of the candidate states of each recurrent layer that is dropped in '
-                                   'training. As --dropout, for what the model remembers; both together are usual.')
+                                   'training. As --dropout, for what the model remembers; both together are usual.',
+      short='Share of candidate states dropped; beside --dropout.')
   dropout_per: str = field('step', 'Whether --dropout, input, layer, output and recurrent dropout draw anew for each '
                            'token or hold one mask for the whole chunk (sequence), a stronger noise: use it with lower '
                            'rates where per step does not help enough.', choices=['step', 'sequence'])
@@ -76,7 +83,7 @@ class ModelConfig(Checked):
                          'for a token in training. As --recurrent_dropout, and gradients reach further back. For an '
                          'LSTM 0.5 is usual with characters.')
   zoneout_output: float = share('Share of the outputs of an LSTM that keep their old value for a token in training. '
-                                'Beside --zoneout; 0.05 is usual with characters.')
+                                'Beside --zoneout; 0.05 is usual with characters.', only_with={'cell': ('lstm',)})
   weight_drop: float = share('Share of the recurrent weights that is dropped, anew for each chunk, in training. '
                              'Instead of --recurrent_dropout, for large layers on little text; 0.5 is usual.')
   activation_penalty: float = field(0.0, 'Weight in the training loss of the mean square of what the logits read. '
@@ -112,14 +119,6 @@ class ModelConfig(Checked):
       rate = getattr(self, name)
       if 0 < rate < 1 / 256:
         raise UserError(f'--{name}={rate}: expected 0 or at least 1/256, the smallest share that is drawn')
-    if not self.input_layers:
-      self.refuse('input_units', beside='--input_layers=0')
-    if self.cell != 'lstm':
-      self.refuse('forget_bias', 'cell_norm', 'zoneout_output', beside=f'--cell={self.cell}')
-    if self.cell != 'gru':
-      self.refuse('reset_bias', 'update_bias', beside=f'--cell={self.cell}')
-    if not self.layer_norm:
-      self.refuse('norm', beside='--layer_norm=False')
     if self.layers == 1:
       self.refuse('combine', 'wiring', 'layer_dropout', beside='--layers=1')
     if not any(getattr(self, name) for name in DROPOUTS):

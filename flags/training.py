@@ -15,7 +15,8 @@ class TrainConfig(Checked):
   optimizer_constants: str = field('', 'Constants of --optimizer that shall not be what Keras has, by its names for '
                                    'them: momentum=0.9 for sgd, which is slow without, or beta_1=0.8 for adam.')
   learning_rate: float = field(0.003, 'Highest learning rate. Lower it where the loss jumps up or is not finite; '
-                               'raise it where a short run learns too slowly.', above=0.0)
+                               'raise it where a short run learns too slowly.', above=0.0,
+      short='Highest learning rate.')
   warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '
                             'the loss jump.', minimum=0)
   schedule: str = field('cosine', 'Learning rate over the run after warm-up: cosine or linear down to '
@@ -24,18 +25,20 @@ class TrainConfig(Checked):
                         choices=['constant', 'cosine', 'linear', 'plateau'])
   final_fraction: float = field(0.02, 'Share of the learning rate that is left at the end of cosine and linear. Raise '
                                 'it for a run that shall not settle yet.',
-                                minimum=0.0, maximum=1.0)
+                                minimum=0.0, maximum=1.0, only_with={'schedule': ('cosine', 'linear')})
   plateau_factor: float = field(0.5, 'What --schedule=plateau multiplies the learning rate with. Lower it to settle '
-                                'in fewer evaluations.', above=0.0, below=1.0)
+                                'in fewer evaluations.', above=0.0, below=1.0, only_with={'schedule': ('plateau',)})
   plateau_patience: int = field(2, 'Evaluations in a row without a better validation loss, after which '
                                 '--schedule=plateau lowers the learning rate. Raise it where that loss is noisy.',
-                                minimum=1)
+                                minimum=1, only_with={'schedule': ('plateau',)})
   weight_decay: float = field(0.0, 'Share of the weights that a step takes away, times the learning rate; gains, '
                               'biases and initial states keep theirs. The first to use where the model learns by '
                               'heart: 0.1 to 0.6 over many passes. 0 takes none, except that adamw has 0.004 of its '
-                              'own.', minimum=0.0)
+                              'own.', minimum=0.0,
+      short='Share of the weights taken away; against learning by heart.')
   clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
-                           'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0)
+                           'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0,
+      only_with={'clip_percentile': (0.0,)})
   clip_percentile: float = field(0.0, 'Clip to this percentile of the gradient norms so far, this one and the last '
                                  '10,000 at most, in place of --clip_norm; 0 does not. Use it, with 10 to 90, where '
                                  'no fixed norm suits the whole run.', minimum=0.0, below=100.0)
@@ -46,25 +49,28 @@ class TrainConfig(Checked):
   multi_step_input: str = field('sampled', 'What a step of --multi_step reads: a token sampled from the prediction, as '
                                 'when the model writes, or the expected embedding (expected), which gradients go '
                                 'through: it costs less on observed text and helps less where the model writes.',
-                                choices=['sampled', 'expected'])
+                                choices=['sampled', 'expected'], only_with={'multi_step': ()})
   multi_step_weight: float = field(0.5, 'Share of the loss that --multi_step gets; the loss on observed text has the '
-                                   'rest. Lower it where the validation loss suffers.', minimum=0.0, maximum=1.0)
+                                   'rest. Lower it where the validation loss suffers.', minimum=0.0, maximum=1.0,
+      only_with={'multi_step': ()})
   multi_step_mix: float = field(1.0, 'Probability that a step of --multi_step reads the prediction, and not the true '
                                 'token. Lower it where stretches go astray too early to learn from.',
-                                above=0.0, maximum=1.0)
+                                above=0.0, maximum=1.0, only_with={'multi_step': ()})
   multi_step_schedule: str = field('constant', 'Whether --multi_step_mix holds from the start (constant) or is reached '
                                    'at the end, from 0 up (linear), so that the model first learns to predict.',
-                                   choices=['constant', 'linear'])
+                                   choices=['constant', 'linear'], only_with={'multi_step': ()})
   professor_forcing: float = field(0.0, 'Weight in the loss of behaving in the stretches of --multi_step as on true '
                                    'text, by the verdict of a discriminator that learns beside the model to tell the '
                                    'two apart (professor forcing); 0 is off. For long runs, where --multi_step alone '
                                    'leaves text that goes astray; --multi_step_weight=0 beside it makes it the only '
                                    'thing that stretches teach.', minimum=0.0)
   professor_forcing_teacher: bool = field(False, 'Let --professor_forcing move the behaviour on true text towards that '
-                                          'of the model on its own, too. To compare, or where it moves too slowly.')
+                                          'of the model on its own, too. To compare, or where it moves too slowly.',
+      only_with={'professor_forcing': ()})
   discriminator_learning_rate: float = field(0.001, 'Learning rate of the discriminator of --professor_forcing (Adam). '
                                              'Raise it where metrics.jsonl says that it is right less than 75% of the '
-                                             'time, as the model learns nothing from it then.', above=0.0)
+                                             'time, as the model learns nothing from it then.', above=0.0,
+      only_with={'professor_forcing': ()})
   average: str = field('none', 'Weights to evaluate, keep and use, while training goes on from the last ones: none '
                        'averages nothing; ema follows them with --ema_decay, for a rate that stays high to the end, '
                        'as suits a pass or two; validation takes their mean from where the validation loss stays, for '
@@ -72,43 +78,48 @@ class TrainConfig(Checked):
                        choices=['none', 'ema', 'validation'])
   ema_decay: float = field(0.999, 'Share of the average that each step keeps, under --average=ema; the first steps '
                            'keep less. 0.999 is about the last thousand steps: lower it for short runs.',
-                           above=0.0, below=1.0)
+                           above=0.0, below=1.0, only_with={'average': ('ema',)})
   average_patience: int = field(5, 'With --average=validation, averaging begins at the first evaluation that is worse '
                                 'than the best one, the last so many left out of account. Lower it where a run has few '
                                 'evaluations.',
-                                minimum=0)
+                                minimum=0, only_with={'average': ('validation',)})
   steps: int = field(0, 'Stop after this many steps; 0 sets no such limit. For runs to compare with each other.',
-                     minimum=0)
+                     minimum=0, short='Stop after so many steps.')
   epochs: float = field(0.0, 'Stop after this many passes over the training text; 0 sets no such limit. For a budget '
                         'that fits texts of any length.',
-                        minimum=0.0)
+                        minimum=0.0, short='Stop after so many passes over the text.')
   max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation included; 0 '
                              'sets no such limit. For when you want to be done: where nothing else limits the run, '
                              'sizes and rates that are not given are chosen to fit the text and the time, and shown. '
-                             'With no limit at all, 10 epochs.', minimum=0.0, maximum=1e6)
+                             'With no limit at all, 10 epochs.', minimum=0.0, maximum=1e6,
+      short='Stop after so many minutes; alone, it chooses what fits.')
   patience: int = field(0, 'Stop when this many evaluations in a row have not improved the validation loss; 0 never '
-                        'does. Use it with a generous limit, to stop before the model learns by heart.', minimum=0)
+                        'does. Use it with a generous limit, to stop before the model learns by heart.', minimum=0,
+      short='Stop when so many evaluations have not improved.')
   flat_epochs: int = field(0, 'Stop when this many passes in a row have not improved the training loss; 0 never does. '
                            'Use it where no text is held out, and the model shall learn all it can.', minimum=0)
   report_every: int = field(50, 'Steps between lines of metrics.jsonl; 0 is at the end only. Lower it to see where '
                             'a loss goes wrong.', minimum=0)
   eval_every: int = field(500, 'Steps between evaluations of the validation split; 0 is at the end only. Lower it '
-                          'for short runs: the best weights are those of an evaluation.', minimum=0)
+                          'for short runs: the best weights are those of an evaluation.', minimum=0,
+      short='Steps between evaluations.')
   save_every: int = field(500, 'Steps between checkpoints; 0 is at the end (and on Ctrl-C) only. A kill loses the '
                           'steps since the last.', minimum=0)
   sample_every: int = field(1000, 'Steps between samples of text, printed and kept in samples/; 0 is never, for runs '
-                            'that nobody watches.', minimum=0)
+                            'that nobody watches.', minimum=0, short='Steps between samples of text.')
   strategy: str = field('default', 'default trains on one device (the first GPU if there is one), mirrored on '
                         'all GPUs, or on all logical CPU devices, of this machine. Use it where there are several.',
                          choices=['default', 'mirrored'])
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
-                    minimum=0, maximum=2**31 - 1)
+                    minimum=0, maximum=2**31 - 1, short='What everything random follows from.')
   init_from: str = field('', 'Folder of a trained model to start from: its weights, network and tokenizer, learned '
                          'further on this text by a fresh optimizer. For a small text that is like a large one that '
                          'was learned before; a --learning_rate of a third or less keeps more of it. Dropout and '
-                         'penalties may be others, and are as they were where they are not given.')
+                         'penalties may be others, and are as they were where they are not given.',
+      short='Folder of a trained model to start from.')
   init_weights: str = field('best', 'Weights of --init_from: best (by its validation loss), or last, where its '
-                            'validation text was unlike yours.', choices=['best', 'last'])
+                            'validation text was unlike yours.', choices=['best', 'last'],
+      only_with={'init_from': ()})
 
   @property
   def most_epochs(self):
@@ -131,30 +142,15 @@ class TrainConfig(Checked):
   def check(self):
     for flag in () if self.eval_every else self.needing_validation():
       raise UserError(f'{flag} with --eval_every=0: expected evaluations to wait for, such as --eval_every=500')
-    if self.schedule not in ('cosine', 'linear'):
-      self.refuse('final_fraction', beside=f'--schedule={self.schedule}')
-    if self.schedule != 'plateau':
-      self.refuse('plateau_factor', 'plateau_patience', beside=f'--schedule={self.schedule}')
     if self.optimizer.lower() == 'ftrl':
       self.refuse('weight_decay', beside=f'--optimizer={self.optimizer}, which makes its weights anew from sums')
-    if self.clip_percentile:
-      self.refuse('clip_norm', beside=f'--clip_percentile={self.clip_percentile}')
-    if not self.multi_step:
-      self.refuse(*(f.name for f in dataclasses.fields(self) if f.name.startswith('multi_step_')),
-                  beside='--multi_step=0')
-    elif not self.multi_step_weight and not self.professor_forcing:
+    if self.multi_step and not self.multi_step_weight and not self.professor_forcing:
       raise UserError(f'--multi_step={self.multi_step} with --multi_step_weight=0: expected a share of the loss, or '
                       '--professor_forcing')
-    if not self.professor_forcing:
-      self.refuse('professor_forcing_teacher', 'discriminator_learning_rate', beside='--professor_forcing=0.0')
-    elif not self.multi_step or self.multi_step_input != 'sampled':
+    if self.professor_forcing and (not self.multi_step or self.multi_step_input != 'sampled'):
       raise UserError(f'--professor_forcing={self.professor_forcing} with --multi_step={self.multi_step} '
                       f'--multi_step_input={self.multi_step_input}: expected stretches of sampled tokens, such as '
                       '--multi_step=20')
-    if self.average != 'ema':
-      self.refuse('ema_decay', beside=f'--average={self.average}')
-    if self.average != 'validation':
-      self.refuse('average_patience', beside=f'--average={self.average}')
     # What waits as long as the run does never happens.
     for name, first in self.waits().items():
       if name != 'patience' and 0 < self.patience < first:
@@ -164,8 +160,6 @@ class TrainConfig(Checked):
       self._check_waits(self.steps, f'--steps={self.steps}')
     if self.most_epochs:
       self._check_flat(self.most_epochs, f'{self.most_epochs:g}')
-    if not self.init_from:
-      self.refuse('init_weights', beside='--init_from=, which names no model')
 
   def _check_waits(self, steps, end):
     """Raises UserError where what waits for validation losses cannot act in so many steps. end: what says so."""

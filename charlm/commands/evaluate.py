@@ -4,8 +4,8 @@ import json
 import os
 from typing import TYPE_CHECKING, Any
 
+from charlm.commands import console
 from charlm.workdir import layout
-from flags import parse
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
@@ -23,12 +23,12 @@ def main(given: dict[str, Any]) -> None:
   charlm-evaluate --workdir=runs/mine                          the validation split
   charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
 
-  Every token counts once; the result depends neither on the rows nor on the chunk length (but for --dynamic, and for
-  what luck does to --mc_dropout and --free_running).
+  Every token counts once. The result depends neither on the rows nor on the chunk length, but for
+  --dynamic, and for what luck does to --mc_dropout and --free_running.
   """
   config = EvaluateConfig(**given)
   layout.read_config(config.workdir)
-  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+  with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.evaluation import scoring
     from charlm.workdir import trained_model
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
@@ -183,7 +183,7 @@ def _same_place(one: str, other: str) -> bool:
                           and len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1)
 
 
-run = parse.command(main, EvaluateConfig)
+run = console.command(main, EvaluateConfig)
 
 if __name__ == '__main__':
   run()

@@ -1,8 +1,8 @@
 """charlm-export: writes a trained model as a SavedModel for TF Serving."""
 import dataclasses
 
+from charlm.commands import console
 from charlm.workdir import layout
-from flags import parse
 from flags.errors import UserError
 from flags.serving import ExportConfig
 
@@ -18,7 +18,7 @@ def main(given):
   if not chosen.export_dir:
     raise UserError('--export_dir: expected a folder for the served model, such as --export_dir=served/mine')
   layout.read_config(chosen.workdir)
-  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+  with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.serving import export
     from charlm.workdir import trained_model
   opened = trained_model.load_model(chosen.workdir, chosen.weights)
@@ -39,7 +39,7 @@ def facts(opened):
   return {'step': state['step'], 'valid_nats_per_token': valid, 'config': dataclasses.asdict(opened.config)}
 
 
-run = parse.command(main, ExportConfig)
+run = console.command(main, ExportConfig)
 
 if __name__ == '__main__':
   run()

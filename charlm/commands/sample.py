@@ -2,9 +2,9 @@
 import sys
 from typing import Any
 
+from charlm.commands import console
 from charlm.generation import prompts, terminal
 from charlm.workdir import layout
-from flags import parse
 from flags.generation import SampleConfig
 
 
@@ -13,15 +13,15 @@ def main(given: dict[str, Any]) -> None:
 
   charlm-sample --workdir=runs/mine --prompt='Once upon a time'
 
-  The prompt is printed first, then what the model adds, as it is written. An empty prompt counts as a newline.
-  With --num_samples=N, N texts are written side by side and printed one after the other, each under a line such
-  as '==> sample 1 of 4 <=='. With --interactive, each line is read as a prompt and answered; Ctrl-C ends an
-  answer, Ctrl-D the program.
+  The prompt is printed first, then what the model adds, as it is written. An empty prompt counts as
+  a newline. With --num_samples=N, N texts are written side by side and printed one after the other,
+  each under a line such as '==> sample 1 of 4 <=='. With --interactive, each line is read as a
+  prompt and answered; Ctrl-C ends an answer, Ctrl-D the program.
   """
   config = SampleConfig(**given)
   prompt = prompts.given_prompt(config)
   layout.read_config(config.workdir)
-  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+  with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation.random_streams import row_seeds
     from charlm.generation.session import Session, TimedSession
     from charlm.workdir import trained_model
@@ -37,7 +37,7 @@ def main(given: dict[str, Any]) -> None:
     print(session.summary(), file=sys.stderr)
 
 
-run = parse.command(main, SampleConfig)
+run = console.command(main, SampleConfig)
 
 if __name__ == '__main__':
   run()

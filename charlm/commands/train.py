@@ -4,9 +4,9 @@ import pathlib
 import sys
 import time
 
+from charlm.commands import console
 from charlm.training import resume, summary
 from charlm.workdir import checkpoint, layout
-from flags import parse
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.network import ModelConfig
@@ -21,8 +21,8 @@ def main(given):
 
   charlm-train --corpus=my.txt --workdir=runs/mine --max_minutes=10
 
-  Ctrl-C saves; the same command goes on. The folder then holds the checkpoints, metrics.jsonl, plot.png, samples
-  and TensorBoard events. See also charlm-evaluate, charlm-sample and charlm-export.
+  Ctrl-C saves; the same command goes on. The folder then holds the checkpoints, metrics.jsonl,
+  plot.png, samples and TensorBoard events. See also charlm-evaluate, -sample and -export.
   """
   started = time.perf_counter()
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
@@ -31,7 +31,7 @@ def main(given):
   text = config.data.corpus
   if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
-  with parse.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+  with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation import session
     from charlm.network.backend import choice
     from charlm.training import checks, optimizer, trainer
@@ -119,7 +119,7 @@ def fitted(config, given, files, vocab_size, replicas):
   return config
 
 
-run = parse.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)
+run = console.command(main, RunConfig, DataConfig, ModelConfig, TrainConfig)
 
 if __name__ == '__main__':
   run()

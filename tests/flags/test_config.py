@@ -1,5 +1,6 @@
 """Each limit of each field, and each contradiction, is refused with the flag's name."""
 import dataclasses
+import json
 
 import pytest
 
@@ -10,6 +11,7 @@ from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
 from flags.network import ModelConfig
 from flags.run import RunConfig
+from flags.schema import accepts
 from flags.serving import ExportConfig
 from flags.training import TrainConfig
 
@@ -144,3 +146,29 @@ def test_damaged_json_is_refused(text):
 def test_flags_of_a_run_have_one_meaning():
   names = [f.name for group in (RunConfig, *GROUPS[:3]) for f in dataclasses.fields(group)]
   assert len(names) == len(set(names))
+
+
+RULES = [(group, f, other, values) for group, f in FIELDS for other, values in f.metadata.get('only_with', {}).items()]
+
+
+@pytest.mark.parametrize('group,f,other,values', RULES, ids=lambda x: getattr(x, 'name', None))
+def test_a_rule_names_a_field_and_values_that_it_accepts(group, f, other, values):
+  """A field that has an effect only with others says which; they accept these values, and have another as well."""
+  fields = {g.name: g for g in dataclasses.fields(group)}
+  beside = fields[other]
+  assert all(type(value) is beside.type and accepts(beside.metadata, value) for value in values)
+  choices = beside.metadata.get('choices')
+  assert not choices or set(values) < set(choices)
+  assert (f.name != other and 'short' not in f.metadata) or values != ()
+
+
+@pytest.mark.parametrize('version,words', [(99, 'newer charlm .*format 99'), (2, None), (None, None)])
+def test_configurations_have_a_format_version(version, words):
+  values = json.loads(Config(train=TrainConfig(seed=7)).to_json())
+  assert values.pop('format_version') == 2
+  text = json.dumps(values if version is None else {'format_version': version, **values})
+  if words:
+    with pytest.raises(UserError, match=words):
+      Config.from_json(text)
+  else:
+    assert Config.from_json(text).train.seed == 7

@@ -3,11 +3,10 @@ import dataclasses
 import sys
 
 import pytest
-import tensorflow as tf
 
 from flags import parse
 from flags.data import DataConfig
-from flags.errors import RunError, UserError
+from flags.errors import UserError
 from flags.network import ModelConfig
 from flags.run import RunConfig
 from flags.training import TrainConfig
@@ -73,49 +72,3 @@ def test_a_preset_in_any_spelling(tmp_path):
 def test_flagfile(tmp_path):
   (tmp_path / 'mine.flags').write_text('# a comment\n--units=5\n--layers=3\n')
   assert parsed(f'--flagfile={tmp_path}/mine.flags', '--layers=1') == {'units': 5, 'layers': 1}
-
-
-def test_help_names_every_flag(capsys):
-  def main(given):
-    """does nothing."""
-
-  parse.command(main, *GROUPS)(['charlm-train', '--help'])
-  text = capsys.readouterr().out
-  assert f'(one of {", ".join(parse.preset_names())})' in ' '.join(text.split())
-  for group in GROUPS:
-    for f in dataclasses.fields(group):
-      assert f'--{f.name}' in text
-
-
-@pytest.mark.parametrize('error,status', [(UserError('--a=b: expected c'), 2), (RunError('no room'), 1),
-                                          (KeyboardInterrupt(), 130)])
-def test_exit_status(error, status, capsys):
-  def main(given):
-    raise error
-
-  with pytest.raises(SystemExit) as exit_:
-    parse.command(main, *GROUPS)(['charlm-train'])
-  assert exit_.value.code == status
-  if str(error):
-    assert capsys.readouterr().err == f'charlm-train: {error}\n'
-
-
-@pytest.mark.parametrize('error,words', [
-  (tf.errors.ResourceExhaustedError(None, None, 'OOM when allocating\nmore'), 'needs more memory than there is (Reso'),
-  (MemoryError(), 'needs more memory'), (tf.errors.InternalError(None, None, 'a b\nc'), 'failed (InternalError: a b)')])
-def test_what_tensorflow_fails_of_is_one_line(error, words, capsys):
-  def main(given):
-    raise error
-
-  with pytest.raises(SystemExit) as exit_:
-    parse.command(main, *GROUPS)(['charlm-train'])
-  line, = capsys.readouterr().err.splitlines()
-  assert exit_.value.code == 1 and words in line
-
-
-def test_a_fault_of_charlm_is_not_hidden():
-  def main(given):
-    raise KeyError('a ROOM')
-
-  with pytest.raises(KeyError):
-    parse.command(main, *GROUPS)(['charlm-train'])

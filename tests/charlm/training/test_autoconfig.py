@@ -84,7 +84,8 @@ def test_other_limits_leave_the_defaults(given):
 
 
 def test_a_configuration_that_was_saved_stays():
-  assert autoconfig.choose(Config(train=TrainConfig(max_minutes=3.0)), {}, autoconfig.Setting(1_000_000, 0, 256, 2)) == {}
+  saved, setting = Config(train=TrainConfig(max_minutes=3.0)), autoconfig.Setting(1_000_000, 0, 256, 2)
+  assert autoconfig.choose(saved, {}, setting) == {}
 
 
 @pytest.mark.parametrize('name', sorted({*parse.preset_names()} - {'default', 'demo'}))
