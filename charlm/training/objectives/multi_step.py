@@ -43,12 +43,12 @@ class SelfFeeding:
     # Autodiff takes the gradient of XLA's step; the native one has none.
     step = model.portable().stepper()
 
-    def run(self_fed):
-      return rollout.run(step, rollouts, self_fed, numbers, initial=initial,
+    def run(reads_prediction):
+      return rollout.run(step, rollouts, reads_prediction, numbers, initial=initial,
                          expected=self.config.multi_step_input == 'expected')
 
-    own = run(self_fed)
-    return RolloutOutputs(rollouts, own, run(tf.zeros_like(self_fed)) if self.with_teacher else ())
+    free = run(self_fed)
+    return RolloutOutputs(rollouts, free, run(tf.zeros_like(self_fed)) if self.with_teacher else ())
 
 
 def draw(config: TrainConfig, shape: tuple[int, int], batch_size: int, progress: tf.Tensor,
