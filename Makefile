@@ -33,10 +33,11 @@ demo: $(INSTALLED)  ## train for two minutes on the Python language reference, w
 	@echo 'More text                     $(BIN)/charlm-sample --workdir=demo --prompt="if the " --length=1000'
 	@echo 'A model of your own text      $(BIN)/charlm-train --corpus=FILE_OR_FOLDER --workdir=mine'
 
-test: $(INSTALLED)  ## lint, and every test
+test: $(INSTALLED)  ## lint, types, and every test
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 clean:  ## remove .venv, the demo and what was built
-	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache
+	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

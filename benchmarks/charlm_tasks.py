@@ -7,11 +7,12 @@ import numpy as np
 import tensorflow as tf
 
 from benchmarks import alternation
-from charlm.commands.sample import SHOW_EVERY
 from charlm.evaluation import scoring
-from charlm.generation import decoding
+from charlm.generation.random_streams import row_seeds
+from charlm.generation.session import Session
+from charlm.generation.terminal import SHOW_EVERY
 from charlm.network import model
-from charlm.network.backend import choice, kernels
+from charlm.network.backend import choice
 from charlm.training import learner
 from charlm.training.distribution import Distribution, make_strategy
 from data_pipeline import prepare, streams
@@ -90,14 +91,13 @@ def evaluate(*, vocab_size, tokens, **options):
 
 def sample(*, vocab_size, rows, length, **options):
   """Writes `length` tokens in each of `rows` texts, in calls of as many tokens as charlm-sample takes."""
-  writer = decoding.Writer(make_model(vocab_size, options), decoding.row_seeds(0, rows), temperature=0.8, top_k=0,
-                           top_p=1.0)
-  context = writer.read(np.zeros(1, np.int32))
+  session = Session(make_model(vocab_size, options), row_seeds(0, rows), temperature=0.8, top_k=0, top_p=1.0)
+  state = session.read(np.zeros(1, np.int32))
 
   def run():
-    nonlocal context
+    nonlocal state
     for _ in range(length // SHOW_EVERY):
-      _, context = writer.write(SHOW_EVERY, context)
+      _, state = session.write(SHOW_EVERY, state)
 
   return run, rows * (length // SHOW_EVERY) * SHOW_EVERY
 
@@ -121,6 +121,6 @@ def product(size):
 
 
 if __name__ == '__main__':
-  kernels.leave_threads('auto', ModelConfig())
+  choice.share_cores(choice.choose('auto', ModelConfig()))
   alternation.serve({'train': train, 'first_step': first_step, 'pipeline': pipeline, 'evaluate': evaluate,
                      'sample': sample, 'tokenize': tokenize, 'product': product})

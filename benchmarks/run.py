@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 
-from benchmarks import report, works
+from benchmarks import comparisons, report
 
 
 def arguments():
@@ -24,12 +24,12 @@ def arguments():
   parser.add_argument('--torch_python', help='a Python that has PyTorch')
   parser.add_argument('--repeats', type=int, default=7, help='of each side, after one to warm up')
   parser.add_argument('--quick', action='store_true', help='tiny sizes, to see that it works; no goals')
-  parser.add_argument('--only', default=','.join(works.SECTIONS), help='some of the default, separated by commas')
+  parser.add_argument('--only', default=','.join(comparisons.SECTIONS), help='some of the default, separated by commas')
   parser.add_argument('--json', help='a file for every figure and every repeat')
   args = parser.parse_args()
   args.only = args.only.split(',')
-  if set(args.only) - set(works.SECTIONS):
-    parser.error(f'--only={",".join(args.only)}: expected some of {",".join(works.SECTIONS)}')
+  if set(args.only) - set(comparisons.SECTIONS):
+    parser.error(f'--only={",".join(args.only)}: expected some of {",".join(comparisons.SECTIONS)}')
   return args
 
 
@@ -54,7 +54,8 @@ def main():
     print(f'{time.perf_counter() - began:6.0f} s  {section}: {text}', file=sys.stderr, flush=True)
 
   facts = machine(args.torch_python)
-  bench = works.Bench(works.QUICK if args.quick else works.FULL, args.torch_python, args.repeats, note)
+  sizes = comparisons.QUICK if args.quick else comparisons.FULL
+  bench = comparisons.Bench(sizes, args.torch_python, args.repeats, note)
   rows, failed = [], []
   for section in args.only:
     try:

@@ -69,7 +69,7 @@ class DataConfig(Checked):
   document_reset: bool = field(False, 'Start each document from the initial state, in training and evaluation. A file '
                                'is a document, an example of a data set is one, and --document_separator cuts text '
                                'into more. Use it where documents are independent of each other, such as molecules or '
-                               'messages.')
+                               'messages.', short='Start each document from the initial state')
   document_separator: str = field('', 'Text that ends a document, such as \\n\\n for an empty line (\\n is a line end, '
                                   '\\t a tab), where one file holds many documents. It stays in the text, so that the '
                                   'model learns to end documents. One that ends with a line end suits charlm-sample, '

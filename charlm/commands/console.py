@@ -12,7 +12,8 @@ from flags.help import full_help, short_help
 from flags.parse import parse
 from flags.schema import Checked
 
-HELP = {'--help': short_help, '-help': short_help, '-h': short_help, '--helpshort': short_help, '--helpfull': full_help}
+HELP = {'--help': short_help, '-help': short_help, '-h': short_help, '--helpshort': short_help, '--helpfull': full_help,
+        '-helpfull': full_help}
 
 
 def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> Callable[..., None]:

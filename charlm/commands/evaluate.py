@@ -2,36 +2,66 @@
 import dataclasses
 import json
 import os
+from typing import TYPE_CHECKING, Any
 
 from charlm.commands import console
 from charlm.workdir import layout
-from flags.data import is_path
+from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
 
+if TYPE_CHECKING:
+  from charlm.evaluation.dynamic import DynamicScorer
+  from charlm.network.model import LanguageModel
+  from charlm.workdir.trained_model import TrainedModel
+  from data_pipeline.token_files import TokenFile
 
-def main(given):
+
+def main(given: dict[str, Any]) -> None:
   """says how likely a text is under a trained model, as one JSON object.
 
   charlm-evaluate --workdir=runs/mine                          the validation split
   charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
 
-  Every token counts once. The result depends neither on --batch_size nor on --chunk_length, except
-  with --dynamic and, by chance, with --mc_dropout and --free_running.
+  Every token counts once. The result depends neither on the rows nor on the chunk length, but for
+  --dynamic, and for what luck does to --mc_dropout and --free_running.
   """
   config = EvaluateConfig(**given)
   layout.read_config(config.workdir)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.evaluation import scoring
     from charlm.workdir import trained_model
-    from data_pipeline import prepare
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
   opened.config.data.check_recurrence(config.recurrence)
   data, split = choose_data(config, opened.config.data)
+  file = read_split(config, opened, data, split)
+  nats, tokens, how = score(config, opened, file)
+  if config.free_running:
+    how |= run_freely(config, opened.model, file)
+  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': data.corpus, 'split': split,
+                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
+
+
+def read_split(config: EvaluateConfig, opened: 'TrainedModel', data: DataConfig, split: str) -> 'TokenFile':
+  """Prepares the text to evaluate on, and warns of characters that the model does not know.
+
+  Args:
+    config: the flags.
+    opened: the model.
+    data, split: from `choose_data`.
+
+  Returns:
+    The tokens of the split, at least 2.
+
+  Raises:
+    UserError: there is no such split, or too little text in it.
+  """
+  from data_pipeline import prepare
   _, files = prepare.prepare(data, opened.tokenizer)
   file = files.get('train' if split == 'all' else split)
-  if split == 'all' and file.num_tokens < 2:
-    raise UserError(f'--corpus={data.corpus}: expected at least 2 tokens to evaluate, found {file.num_tokens}')
+  if split == 'all' and files['train'].num_tokens < 2:
+    found = files['train'].num_tokens
+    raise UserError(f'--corpus={data.corpus}: expected at least 2 tokens to evaluate, found {found}')
   if split == 'test' and file is None and data == opened.config.data and not data.test_fraction:
     raise UserError(f'--split=test: --workdir={config.workdir} was trained with --test_fraction=0, so that no text was '
                     'kept for it; expected another split, or --corpus')
@@ -41,21 +71,25 @@ def main(given):
   if config.free_running >= file.num_tokens:
     raise _too_short(config, f'{file.num_tokens:,} tokens')
   prepare.warn_of_unknown(data.corpus, [file])
-  nats, tokens, how = score(config, opened, file)
-  if config.free_running:
-    how |= run_freely(config, opened.model, file)
-  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': data.corpus, 'split': split,
-                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
+  return file
 
 
-def score(config, opened, file):
-  """Scores a TokenFile as the flags say -> nats (sum), tokens (count), and what to say beside the figures."""
+def score(config: EvaluateConfig, opened: 'TrainedModel', file: 'TokenFile') -> tuple[float, int, dict[str, Any]]:
+  """Scores a split in the way that the flags ask for.
+
+  Returns:
+    nats, summed; how many targets counted; and what to report beside the figures, {name: JSON value}.
+
+  Raises:
+    UserError: the model cannot be evaluated in this way.
+  """
   from charlm.evaluation import dynamic, mc_dropout, scoring
-  options = {'batch_size': config.batch_size, 'length': config.chunk_length, 'progress': scoring.progress_bar}
+  options: dict[str, Any] = {'batch_size': config.batch_size, 'length': config.chunk_length,
+                             'progress': scoring.progress_bar}
   if config.dynamic:
-    scorer, how = make_dynamic_scorer(config, opened, file)
+    learning, how = make_dynamic_scorer(config, opened, file)
     options |= {'batch_size': config.batch_size or 1, 'length': config.dynamic_length}
-    return *dynamic.score_file(scorer, file, **options), how
+    return *dynamic.score_file(learning, file, **options), how
   if not config.mc_dropout:
     return *scoring.score_file(scoring.PlainScorer(opened.model), file, **options), {}
   if not opened.config.model.drops:
@@ -65,8 +99,9 @@ def score(config, opened, file):
   return *scoring.score_file(scorer, file, **options), {'mc_dropout': config.mc_dropout, 'seed': config.seed}
 
 
-def make_dynamic_scorer(config, opened, file):
-  """-> a DynamicScorer that has gone over the text trained on, and what to say of it beside the figures."""
+def make_dynamic_scorer(config: EvaluateConfig, opened: 'TrainedModel',
+                        file: 'TokenFile') -> tuple['DynamicScorer', dict[str, Any]]:
+  """-> a scorer that has measured gradients on the text trained on; and what to report of it, {name: JSON value}."""
   from charlm.evaluation import dynamic, scoring
   trained = training_file(opened, config.corpus)
   length, trained_length = (min(config.dynamic_length, f.num_tokens - 1) for f in (file, trained))
@@ -79,29 +114,35 @@ def make_dynamic_scorer(config, opened, file):
                               'statistics_tokens': steps * rows * trained_length}}
 
 
-def run_freely(config, model, file):
-  """-> what --free_running adds to the figures. Raises UserError where the text is too short for it."""
+def run_freely(config: EvaluateConfig, model: 'LanguageModel', file: 'TokenFile') -> dict[str, Any]:
+  """-> what --free_running adds to the report, {name: JSON value}. Raises UserError if the text is too short for it."""
   from charlm.evaluation import free_running, scoring
-  nats, stretches = free_running.score_file(model, file, config.free_running, seed=config.seed,
-                                            batch_size=config.batch_size, length=config.chunk_length,
-                                            progress=scoring.progress_bar)
-  if not stretches:
+  nats, rollouts = free_running.score_file(model, file, config.free_running, seed=config.seed,
+                                           batch_size=config.batch_size, length=config.chunk_length,
+                                           progress=scoring.progress_bar)
+  if not rollouts:
     raise _too_short(config, 'no stretch of so many tokens without the start of a document')
-  return {'free_running_nats_per_token': (nats / stretches).tolist(), 'free_running_stretches': stretches,
+  return {'free_running_nats_per_token': (nats / rollouts).tolist(), 'free_running_stretches': rollouts,
           'seed': config.seed}
 
 
-def _too_short(config, what):
+def _too_short(config: EvaluateConfig, what: str) -> UserError:
   return UserError(f'--free_running={config.free_running}: the text has {what}; expected fewer')
 
 
-def training_file(opened, corpus=''):
-  """The TokenFile of the text that a model was trained on; corpus: another name under which it may be found.
+def training_file(opened: 'TrainedModel', corpus: str = '') -> 'TokenFile':
+  """Finds the training split of the text that a model was trained on.
 
-  Raises UserError where it is not there, or not as it was.
+  Args:
+    opened: the model.
+    corpus: another name under which the text may be found.
+
+  Raises:
+    UserError: the text is not there, or has changed.
   """
   from data_pipeline import prepare
-  data, problem = opened.config.data, None
+  data = opened.config.data
+  problem: UserError | str | None = None
   for name in filter(None, (data.corpus, corpus)):
     try:
       _, files = prepare.prepare(dataclasses.replace(data, corpus=name), opened.tokenizer)
@@ -114,13 +155,20 @@ def training_file(opened, corpus=''):
   raise UserError(f'--dynamic: expected the text that the model was trained on, but {problem}')
 
 
-def choose_data(config, trained):
-  """-> the DataConfig to evaluate on, which is the one trained on, or another corpus cut in the same way or not at all;
-  and the split of it."""
+def choose_data(config: EvaluateConfig, trained: DataConfig) -> tuple[DataConfig, str]:
+  """Chooses the text to evaluate on.
+
+  Args:
+    config: the flags.
+    trained: of the text that the model was trained on.
+
+  Returns:
+    `trained`, or that of another corpus, divided into splits in the same way or not at all; and the name of the split.
+  """
   if not config.corpus or _same_place(config.corpus, trained.corpus):
     data, split = trained, config.split or 'valid'
   else:
-    other = {} if config.corpus.startswith('tfds:') else {'data_dir': '', 'text_feature': ''}
+    other: dict[str, Any] = {} if config.corpus.startswith('tfds:') else {'data_dir': '', 'text_feature': ''}
     data = dataclasses.replace(trained, corpus=config.corpus, **other)
     split = config.split or ('valid' if data.corpus.startswith('tfds:') else 'all')
   if split == 'all' and data.corpus.startswith('tfds:'):
@@ -130,7 +178,7 @@ def choose_data(config, trained):
   return data, split
 
 
-def _same_place(one, other):
+def _same_place(one: str, other: str) -> bool:
   return one == other or (is_path(one) and is_path(other)
                           and len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1)
 

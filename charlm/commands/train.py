@@ -22,7 +22,7 @@ def main(given):
   charlm-train --corpus=my.txt --workdir=runs/mine --max_minutes=10
 
   Ctrl-C saves; the same command goes on. The folder then holds the checkpoints, metrics.jsonl,
-  plot.png, samples and TensorBoard events. See also charlm-evaluate, charlm-sample, charlm-export.
+  plot.png, samples and TensorBoard events. See also charlm-evaluate, -sample and -export.
   """
   started = time.perf_counter()
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
@@ -32,7 +32,7 @@ def main(given):
   if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm.generation import decoding
+    from charlm.generation import session
     from charlm.network.backend import choice
     from charlm.training import checks, optimizer, trainer
     from charlm.training.budget import Budget
@@ -53,19 +53,23 @@ def main(given):
   check_fits(config.data, files)
   checks.check(config, files, distribution.replicas)
   learner = make_learner(config, tokenizer.vocab_size, backend, distribution, weights)
-  valid_tokens = files['valid'].num_tokens if 'valid' in files else 0
-  run_ = trainer.Trainer(
-      trainer.Run(folder, config, checkpoint.identity(tokenizer, files), run_config.profile), files, learner,
-      Budget(config.train, valid_tokens, started=started),
-      decoding.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
-  with layout.lock(folder):  # nothing is written before all is known to fit together
+  run_ = trainer.Run(folder, config, checkpoint.identity(tokenizer, files), run_config.profile)
+  one = trainer.Trainer(run_, files, learner, Budget(config.train, files.get('valid'), started=started),
+                        session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+  keep(one, config, tokenizer, resumes)
+  print(summary.summarize(folder, one.state(), config.train.average))
+
+
+def keep(trainer, config, tokenizer, resumes):
+  """Trains in the workdir, which no other run may use meanwhile. Nothing is written before all fits together."""
+  folder = trainer.workdir
+  with layout.lock(folder):
     if resumes:
       layout.set_best_aside(folder)
       layout.update_config(folder, config)
     else:
       layout.save_config(folder, config, tokenizer)
-    run_.train()
-  print(summary.summarize(folder, run_.state(), config.train.average))
+    trainer.train()
 
 
 def read_text(folder, config, resumes):
@@ -101,17 +105,17 @@ def fitted(config, given, files, vocab_size, replicas):
   from charlm.network.backend import kernels
   from charlm.training import autoconfig
   tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
-  threads = kernels.threads()
-  chosen = autoconfig.fit(config, given, *tokens, vocab_size, threads=threads, replicas=replicas)
+  setting = autoconfig.Setting(*tokens, vocab_size, kernels.threads(), replicas)
+  chosen, minutes = autoconfig.choose(config, given, setting), config.train.max_minutes
   if chosen:
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())
-    print(f'notice: to fit {tokens[0]:,} tokens, {config.train.max_minutes:g} minutes and {threads} cores: {flags}',
+    print(f'notice: to fit {tokens[0]:,} tokens, {minutes:g} minutes and {setting.threads} cores: {flags}',
           file=sys.stderr)
-  config, data = config.replace(chosen), config.data
-  seconds, share = autoconfig.evaluation_seconds(config, tokens[1], vocab_size, threads), data.valid_fraction
-  if share and seconds > 15 * config.train.max_minutes > 0:
+  config, share = config.replace(chosen), config.data.valid_fraction
+  seconds = autoconfig.evaluation_seconds(config, setting)
+  if share and seconds > 15 * minutes > 0:
     print(f'notice: the validation split of {tokens[1]:,} tokens takes about {seconds / 60:.0f} minutes to evaluate; '
-          f'--valid_fraction={share * 3 * config.train.max_minutes / seconds:.1g} would take less', file=sys.stderr)
+          f'--valid_fraction={share * 3 * minutes / seconds:.1g} would take less', file=sys.stderr)
   return config
 
 

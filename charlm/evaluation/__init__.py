@@ -1,4 +1,9 @@
-"""How likely a text is under a model: plain, dynamic, Monte Carlo dropout, and free-running evaluation.
+"""How likely a text is under a model.
+
+    scoring        the plain way, and what all ways share
+    dynamic        the model learns from the text while it is evaluated on it
+    mc_dropout     the mean over several passes with dropout
+    free_running   the loss after the model has read its own samples
 
 May import `generation` and all below it. Begin with `scoring.py`.
 """

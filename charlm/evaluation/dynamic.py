@@ -1,14 +1,19 @@
-"""Dynamic evaluation: the model goes on learning from the text that it is judged on.
+"""Dynamic evaluation: the model learns from the text while it is evaluated on it.
 
 Krause, Kahembwe, Murray and Renals (2018), "Dynamic Evaluation of Neural Sequence Models". A segment of the text is
-scored first and learned from afterwards, so that every token is predicted from the text before it alone:
+scored first, and the model learns from it afterwards, so that every token is predicted from the text before it alone:
 
     W += lambda D (W0 - W) - eta g / (M + epsilon)
 
-W0 are the trained weights, g is the gradient of the segment's mean loss, M (as W) the root mean square of such
-gradients on training text, D = M / mean(M), at most 1 / lambda: what the text often asks for is drawn back faster.
-The text should be one row. With more, the rows share their weights, so that early text is predicted with what was
-learned from the middle of the text, too; no token is learned from before it is scored.
+    W0       the trained weights
+    g        the gradient of the segment's mean loss
+    M        the root mean square of such gradients on the training text, one value for each weight
+    D        M / mean(M), at most 1 / lambda: weights with large gradients return to W0 faster
+    lambda   --dynamic_decay
+    eta      --dynamic_learning_rate
+
+The text should be one row. Several rows share their weights, so that the start of the text is also predicted with what
+was learned from its middle. Still, no token is learned from before it is scored.
 """
 import math
 from collections.abc import Iterable
@@ -24,18 +29,18 @@ from data_pipeline.rows import training_rows
 from data_pipeline.token_files import TokenFile
 from flags.errors import RunError
 
-EPSILON = 0.1  # epsilon over mean(M), so that it suits any scale of the loss
-# Of eta, times the root of the number of weights, so that steps are about as long in models of any size; by what is
-# best for 0.2 and 2 million weights: benchmarks/README.md, "Quality".
+EPSILON = 0.1  # epsilon / mean(M), so that it suits any scale of the loss
+# The default of eta is RATE / sqrt(number of weights), so that steps are about as long in models of any size. Found
+# with 0.2 and 2 million weights: benchmarks/README.md, "Quality".
 RATE = 0.04
-ROWS = 32  # of training text, that M is taken from: gradients of fewer are larger, and would ask for another eta
+ROWS = 32  # of training text that M is measured on; the mean of fewer has larger gradients, and would need another eta
 
 
 class DynamicScorer(scoring.OneDevice):
-  """A model and the statistics M. It learns while it scores; `restore` brings the trained weights back."""
+  """A model that learns while it scores. First call `gather`, at the end `restore`."""
 
   def __init__(self, model: LanguageModel, *, learning_rate: float, decay: float):
-    """learning_rate: eta; 0 chooses one. decay: lambda."""
+    """model: its weights change. learning_rate: eta; 0 chooses one. decay: lambda."""
     self.model, self.decay = model, decay
     self.weights = model.trainable_variables
     self.start = [tf.identity(w) for w in self.weights]
@@ -44,7 +49,7 @@ class DynamicScorer(scoring.OneDevice):
     self._step = tf.function(self._score_and_learn, jit_compile=True, autograph=False)
 
   def gather(self, batches: Iterable[streams.Batch], batch_size: int) -> None:
-    """Takes M from batches of training text, of which there must be one at least."""
+    """Measures M. batches: training text, at least one batch. batch_size: rows of each."""
     carry, squares, count = self.model.initial_state(batch_size), [tf.zeros_like(w) for w in self.weights], 0
     for batch in batches:
       squares, carry = self._add_squares(batch, carry, squares)
@@ -65,7 +70,7 @@ class DynamicScorer(scoring.OneDevice):
       weight.assign(start)
 
   def _gradients(self, batch, carry):
-    """-> g, (nats, tokens), carry."""
+    """-> g of each weight, (nats, tokens), the next carry."""
     with tf.GradientTape() as tape:
       outputs, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset), resets=batch.starts)
       nats = tf.reduce_sum(losses.nats(outputs.logits, batch.tokens[:, 1:]) * batch.weight)
@@ -74,10 +79,12 @@ class DynamicScorer(scoring.OneDevice):
     return gradients, (nats, tf.reduce_sum(batch.weight)), carry
 
   def _squares(self, batch, carry, squares):
+    """-> the sums of squared gradients, with this batch's added; the next carry."""
     gradients, _, carry = self._gradients(batch, carry)
     return [s + tf.square(g) for s, g in zip(squares, gradients, strict=True)], carry
 
   def _score_and_learn(self, batch, carry):
+    """-> (nats, tokens) before the update, the next carry."""
     gradients, sums, carry = self._gradients(batch, carry)
     for weight, start, pull, rate, g in zip(self.weights, self.start, self.pulls, self.rates, gradients, strict=True):
       weight.assign_add(pull * (start - weight) - rate * g)
@@ -97,7 +104,17 @@ def score_file(scorer: DynamicScorer, file: TokenFile, **options: Any) -> tuple[
 
 
 def training_batches(file: TokenFile, batch_size: int, length: int, steps: int) -> tuple[tf.data.Dataset, int]:
-  """-> the first chunks of each row of a training split, and their number: `steps`, or a pass if that is less."""
+  """The training text that M is measured on.
+
+  Args:
+    file: the training split.
+    batch_size: rows.
+    length: tokens in a chunk.
+    steps: how many chunks of each row; at most one pass over the text.
+
+  Returns:
+    The batches, and their number.
+  """
   rows = training_rows(file.num_tokens, batch_size)
   batches = streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
                                     stride=length, starts=streams.mapped_starts(file))

@@ -1,4 +1,4 @@
-"""How likely a text is: every target counts once, whatever the number of rows and the chunk length."""
+"""Scoring: how likely a text is. Every target counts once, whatever the number of rows and the chunk length."""
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -17,26 +17,34 @@ from flags.evaluation import EvaluateConfig
 
 CHUNK_LENGTH = EvaluateConfig.chunk_length
 
-Progress = Callable[[Iterable, int], Iterable]  # (iterable, its length) -> the same, which shows how far it is
-Sums = tuple[tf.Tensor, tf.Tensor]  # nats, a scalar or one for each of several losses; and how many targets
+Progress = Callable[[Iterable, int], Iterable]  # (iterable, its length) -> the same items, showing how many are done
+Sums = tuple[tf.Tensor, tf.Tensor]  # nats, a scalar or [K] for K losses; how many targets
 
 
 class Scorer(Protocol):
-  """A way to score text."""
+  """A way to score text. `replicas` is the number of devices that share the rows."""
   replicas: int
 
   def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Iterable[Any]:
-    """make(tf.distribute.InputContext or None) -> batches, as `score` takes them."""
+    """The batches that `score` takes. make: a tf.distribute.InputContext, or None -> the data set of a device."""
 
   def initial_carry(self, rows: int) -> Any:
-    """What `score` takes with the first batch, for so many rows in all."""
+    """What `score` takes with the first batch. rows: B, of all replicas together."""
 
   def score(self, batch: Any, carry: Any) -> tuple[list[Sums], Any]:
-    """-> the sums over a batch, of each replica, and the carry for the next batch."""
+    """Scores a batch.
+
+    Args:
+      batch: from `batches`.
+      carry: from `initial_carry`, or from the batch before.
+
+    Returns:
+      The sums over the batch, one pair for each replica; and the carry for the next batch.
+    """
 
 
 class OneDevice:
-  """The part of a Scorer that is the same for all on one device."""
+  """What scorers on one device have in common."""
   replicas = 1
   model: LanguageModel
 
@@ -50,9 +58,10 @@ class OneDevice:
 
 
 class PlainScorer(OneDevice):
-  """Each token by the model as it is."""
+  """Scores each token by the model as it is."""
 
   def __init__(self, model: LanguageModel):
+    """model: stays as it is."""
     self.model = model.with_backend(model.backend.forward_only())
     self.compiled = tf.function(self._score, jit_compile=True, autograph=False)
 
@@ -70,10 +79,15 @@ class PlainScorer(OneDevice):
 
 
 def accumulate(scorer: Scorer, batches: Iterable[Any], rows: int) -> tuple[Any, int]:
-  """Scores batches of so many rows, one after the other.
+  """Scores batches, one after the other, and adds up.
+
+  Args:
+    scorer: scores a batch.
+    batches: from `Scorer.batches`.
+    rows: B, of all replicas together.
 
   Returns:
-    nats, summed in float64, a number or an array; and how many targets counted.
+    nats, summed in float64, a number or [K]; and how many targets counted.
   """
   carry, sums = scorer.initial_carry(rows), []
   for batch in batches:
@@ -88,11 +102,11 @@ def score_file(scorer: Scorer, file: TokenFile, *, batch_size: int = 0, length: 
   """Scores a split.
 
   Args:
-    scorer: with the model to judge.
-    file: a TokenFile of at least 2 tokens.
-    batch_size: rows, of a chunk each at least; 0 chooses.
+    scorer: with the model that is evaluated.
+    file: at least 2 tokens.
+    batch_size: rows, at most as many as there are chunks; 0 chooses.
     length: tokens in a chunk, at most.
-    progress: shows how far it is.
+    progress: shows how many batches are done.
 
   Returns:
     As `accumulate`.
@@ -106,23 +120,39 @@ def score_file(scorer: Scorer, file: TokenFile, *, batch_size: int = 0, length: 
 
 
 def rows_of(file: TokenFile, batch_size: int, length: int, replicas: int = 1) -> Rows:
-  """The cut of a TokenFile into rows, of a chunk each at least; batch_size: how many, or 0."""
+  """Divides a split into rows.
+
+  Args:
+    file: the split.
+    batch_size: how many rows; 0 chooses. There are no more rows than chunks.
+    length: tokens in a chunk.
+    replicas: the number of rows becomes a multiple of this.
+  """
   batch_size = batch_size or evaluation_batch_size(file.num_tokens)
   batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
   return evaluation_rows(file.num_tokens, -(-batch_size // replicas) * replicas, length)
 
 
 def stream(file: TokenFile, rows: Rows, length: int, context: Any = None) -> tf.data.Dataset:
-  """Batches of a TokenFile, every target counted once."""
+  """The batches of a split. Args as in `score_file`; rows: from `rows_of`; context: of a replica's input, or None."""
   return streams.evaluation_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
                                    context=context, starts=streams.mapped_starts(file))
 
 
 def report(nats: float, tokens: int, file: TokenFile) -> dict[str, Any]:
-  """The figures that people compare, of a whole TokenFile.
+  """The figures that people compare.
 
-  Bits are per byte and character of the text that was predicted, which is all but its first token. Characters that the
-  tokenizer does not know are one token, `unknown` of them: where there are many, the figures say little.
+  Bits are per byte and per character of the text that was predicted, which is all but its first token. All characters
+  that the tokenizer does not know are one token; `unknown` says how many there were. If there are many, the figures say
+  little.
+
+  Args:
+    nats: summed over the split.
+    tokens: how many targets counted.
+    file: the split.
+
+  Returns:
+    {name: figure}.
   """
   num_bytes = file.num_bytes - file.first_token_bytes
   characters = file.num_characters - file.first_token_characters
@@ -133,5 +163,5 @@ def report(nats: float, tokens: int, file: TokenFile) -> dict[str, Any]:
 
 
 def progress_bar(batches: Iterable, total: int) -> Iterable:
-  """Shows chunks done, rate and time left on standard error where that is a terminal."""
+  """A `Progress` that shows chunks done, rate and time left on standard error, if that is a terminal."""
   return tqdm.tqdm(batches, total=total, unit=' chunks', leave=False, disable=not sys.stderr.isatty())

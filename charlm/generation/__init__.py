@@ -1,4 +1,13 @@
-"""Text written with a model: sampling a token, decoding, prompts, sessions, and self-fed rollouts.
+"""Text written with a model, and tokens that a model reads from its own predictions.
+
+    prompts          text to tokens, and what an empty prompt is
+    decoding         reads prompts and writes tokens, with any step function
+    categorical      the choice of a token: temperature, top-k, top-p
+    random_streams   the random numbers of each row
+    session          a model compiled to read and to write, call by call
+    text_stream      tokens to characters, as they come
+    terminal         samples and answers, printed as they are written
+    rollout          stretches of text that a model reads from its own predictions
 
 May import `workdir` and all below it. Begin with `decoding.py`.
 """

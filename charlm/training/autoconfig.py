@@ -13,6 +13,8 @@ N, those of the text:
 """
 import math
 import statistics
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from flags.config import Config
 from flags.data import DataConfig
@@ -22,78 +24,116 @@ from flags.network import GATES
 MINUTES, TOKENS = 2.0, 3.2e6
 UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.4
 TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights
-MOST_UNITS, MOST_ROWS, MOST_CHUNK, MOST_DROPOUT = 1024, 64, 256, 0.3
+MAX_UNITS, MAX_ROWS, MAX_CHUNK, MAX_DROPOUT = 1024, 64, 256, 0.3
 HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.05  # passes up to which nothing is dropped; so much for each doubling
-LEAST_DROPOUT = 0.01
-PENALTY_OF_DROPOUT, MOST_PENALTY = 10, 1.0
-MOST_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
-STEPS_OF_PASS = 8  # at least
-EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
+MIN_DROPOUT = 0.01
+PENALTY_OF_DROPOUT, MAX_PENALTY = 10, 1.0
+MAX_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
+MIN_STEPS_OF_PASS = 8  # at least
+MAX_EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
 SAVE_SECONDS = 300  # what a kill may lose, at most
 RATED = 'adam', 'adamw', 'nadam'  # optimizers that the learning rate suits
 
 
-def fit(config: Config, given, num_tokens, num_validation_tokens, vocab_size, *, threads, replicas=1):
-  """-> {flag: value} of what is not given, for a run that --max_minutes alone limits; {} for another.
+class Setting(NamedTuple):
+  """What a run is fitted to."""
+  tokens: int  # of the training split
+  validation_tokens: int
+  vocab_size: int
+  threads: int  # of the processor, that the run has
+  replicas: int = 1  # that share the rows
+
+  @property
+  def speedup(self) -> float:
+    """Over the 2 cores that the rule was measured on."""
+    return min(self.threads, MAX_THREADS) / 2
+
+
+def choose(config: Config, given: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+  """What fits a run that --max_minutes alone limits.
 
   Args:
     config: all choices so far.
     given: the flags that stay as they are, {name: value}.
-    num_tokens, num_validation_tokens: of the splits.
-    vocab_size: of the tokenizer.
-    threads: of the processor, that the run has.
-    replicas: that share the rows.
+    setting: the text and the machine.
+
+  Returns:
+    {flag: value} of what is not given; {} for a run with another limit.
   """
-  data, model, train = config.data, config.model, config.train
-  if not fits(given):
+  if not applies(given):
     return {}
-  given, seconds, power = set(given), 60 * train.max_minutes, min(threads, MOST_THREADS) / 2
-  if train.init_from:  # whose network it is, and what it knows shall not be decayed away
-    given |= {*model.__dataclass_fields__, 'learning_rate', 'weight_decay'}
-  if train.optimizer.lower() not in RATED:
-    given |= {'learning_rate', 'weight_decay'}
-
-  def choose(name, value):
-    return getattr(data if hasattr(data, name) else model, name) if name in given else value
-
-  units = min(MOST_UNITS, UNITS * (power * train.max_minutes / MINUTES)**0.25, (num_tokens / TOKENS_OF_UNIT)**0.5)
-  units = choose('units', _nearest(32, units))
-  speed = power / seconds_per_token(config, units, vocab_size)
-  tokens = seconds * speed
-  scale = (tokens / TOKENS)**0.25
-  fullest = (num_tokens - 1) // max(replicas, data.batch_size if 'batch_size' in given else 1)
-  chunk = max(1, min(MOST_CHUNK, _nearest(16, CHUNK * scale), fullest))
-  chunk = choose('chunk_length', max(chunk, 2 * data.chunk_overlap, train.multi_step + 1))
-  lengths = data.lengths if data.chunk_curriculum else (chunk,)
-  rows = min(MOST_ROWS, _nearest(8, ROWS * scale), num_tokens // (STEPS_OF_PASS * max(lengths)))
-  rows = choose('batch_size', max(rows // replicas, 1) * replicas)
-  length = statistics.mean(lengths)
-  steps, passes = tokens / (rows * length), tokens * (1 - data.chunk_overlap / length) / num_tokens
-  least = LEAST_DROPOUT if model.dropout_per == 'sequence' else 0.0  # which asks for some
-  dropout = min(MOST_DROPOUT, max(least, round(DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES), 2)))
-  evaluations = int(min(EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, num_validation_tokens)))
-  evaluations = max(evaluations, max(train.waits().values(), default=-1) + 1)
-  saves = max(10, seconds / SAVE_SECONDS)
-  fitted = {'units': units, 'chunk_length': chunk, 'batch_size': rows,
-            'dropout': dropout, 'recurrent_dropout': dropout,
-            'activation_penalty': min(MOST_PENALTY, round(PENALTY_OF_DROPOUT * dropout, 1)),
-            'weight_decay': WEIGHT_DECAY,
-            'learning_rate': round(LEARNING_RATE * (UNITS / units)**0.5, 4),
-            'eval_every': math.ceil(steps / evaluations) if evaluations else 0,
-            'save_every': math.ceil(steps / saves), 'sample_every': math.ceil(steps / 5)}
+  fixed = _fixed(config, given)
+  sizes, speed = _sizes(config, fixed, setting)
+  tokens = 60 * config.train.max_minutes * speed  # that the run trains on
+  data = config.data
+  length = statistics.mean(data.lengths if data.chunk_curriculum else (sizes['chunk_length'],))
+  steps = tokens / (sizes['batch_size'] * length)
+  passes = tokens * (1 - data.chunk_overlap / length) / setting.tokens
+  chosen = {**sizes, **_regularisation(config, passes), 'weight_decay': WEIGHT_DECAY,
+            'learning_rate': round(LEARNING_RATE * (UNITS / sizes['units'])**0.5, 4),
+            **_intervals(config, steps, speed, setting)}
   if data.chunk_curriculum:
-    del fitted['chunk_length']
-  return {name: value for name, value in fitted.items() if name not in given}
+    del chosen['chunk_length']
+  return {name: value for name, value in chosen.items() if name not in fixed}
 
 
-def fits(given):
+def _fixed(config, given):
+  """The names of flags that are not chosen."""
+  fixed = set(given)
+  if config.train.init_from:  # whose network it is, and what it knows is not to be decayed away
+    fixed |= {*config.model.__dataclass_fields__, 'learning_rate', 'weight_decay'}
+  if config.train.optimizer.lower() not in RATED:
+    fixed |= {'learning_rate', 'weight_decay'}
+  return fixed
+
+
+def _sizes(config, fixed, setting):
+  """-> {units, chunk_length, batch_size}, and the speed in tokens per second that they make."""
+  data, model, train = config.data, config.model, config.train
+
+  def unless_fixed(name, value):
+    return getattr(data if hasattr(data, name) else model, name) if name in fixed else value
+
+  by_time = UNITS * (setting.speedup * train.max_minutes / MINUTES)**0.25
+  units = min(MAX_UNITS, by_time, (setting.tokens / TOKENS_OF_UNIT)**0.5)
+  units = unless_fixed('units', _nearest(32, units))
+  speed = setting.speedup / seconds_per_token(config, units, setting.vocab_size)
+  scale = (60 * train.max_minutes * speed / TOKENS)**0.25
+  longest = (setting.tokens - 1) // max(setting.replicas, data.batch_size if 'batch_size' in fixed else 1)
+  chunk = max(1, min(MAX_CHUNK, _nearest(16, CHUNK * scale), longest))
+  chunk = unless_fixed('chunk_length', max(chunk, 2 * data.chunk_overlap, train.multi_step + 1))
+  lengths = data.lengths if data.chunk_curriculum else (chunk,)
+  rows = min(MAX_ROWS, _nearest(8, ROWS * scale), setting.tokens // (MIN_STEPS_OF_PASS * max(lengths)))
+  rows = unless_fixed('batch_size', max(rows // setting.replicas, 1) * setting.replicas)
+  return {'units': units, 'chunk_length': chunk, 'batch_size': rows}, speed
+
+
+def _regularisation(config, passes):
+  """Dropout and what goes with it, for so many passes over the text."""
+  least = MIN_DROPOUT if config.model.dropout_per == 'sequence' else 0.0  # which asks for some
+  dropout = min(MAX_DROPOUT, max(least, round(DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES), 2)))
+  return {'dropout': dropout, 'recurrent_dropout': dropout,
+          'activation_penalty': min(MAX_PENALTY, round(PENALTY_OF_DROPOUT * dropout, 1))}
+
+
+def _intervals(config, steps, speed, setting):
+  """How often to evaluate, save and sample in so many steps, at so many tokens per second."""
+  seconds = 60 * config.train.max_minutes
+  evaluations = int(min(MAX_EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, setting.validation_tokens)))
+  evaluations = max(evaluations, max(config.train.waits().values(), default=-1) + 1)
+  saves = max(10, seconds / SAVE_SECONDS)
+  return {'eval_every': math.ceil(steps / evaluations) if evaluations else 0,
+          'save_every': math.ceil(steps / saves), 'sample_every': math.ceil(steps / 5)}
+
+
+def applies(given: Mapping[str, Any]) -> bool:
   """Whether --max_minutes alone limits a run with the given flags, {name: value}."""
   return bool(given.get('max_minutes')) and not given.get('steps') and not given.get('epochs')
 
 
-def provisional(given):
-  """{flag: value} to check the given flags with where the defaults will not hold, as `fit` chooses others."""
-  if not fits(given):
+def provisional(given: Mapping[str, Any]) -> dict[str, Any]:
+  """{flag: value} to check the given flags with where the defaults will not hold, as `choose` finds others."""
+  if not applies(given):
     return {}
   values = {'dropout': DROPOUT_OF_TWICE, 'recurrent_dropout': DROPOUT_OF_TWICE}
   if not given.get('chunk_curriculum'):
@@ -102,7 +142,7 @@ def provisional(given):
   return {name: value for name, value in values.items() if name not in given}
 
 
-def seconds_per_token(config: Config, units, vocab_size):
+def seconds_per_token(config: Config, units: int, vocab_size: int) -> float:
   """Of training on 2 cores: benchmarks/README.md, the cost of training per token."""
   model, train = config.model, config.train
   products = GATES[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
@@ -112,9 +152,10 @@ def seconds_per_token(config: Config, units, vocab_size):
   return slower * (1e-5 + 4.7e-11 * products)
 
 
-def evaluation_seconds(config: Config, num_tokens, vocab_size, threads):
-  """Of so many tokens, about: three times as fast as training."""
-  return num_tokens * seconds_per_token(config, config.model.units, vocab_size) / (3 * min(threads, MOST_THREADS) / 2)
+def evaluation_seconds(config: Config, setting: Setting) -> float:
+  """Of the validation split, about: three times as fast as training."""
+  seconds = setting.validation_tokens * seconds_per_token(config, config.model.units, setting.vocab_size)
+  return seconds / (3 * setting.speedup)
 
 
 def _nearest(n, x):

@@ -2,15 +2,16 @@
 import time
 from typing import Any
 
+from data_pipeline.token_files import TokenFile
 from flags.training import TrainConfig
 
 
 class Budget:
   """The limits of a run: --steps, --epochs, --max_minutes."""
 
-  def __init__(self, config: TrainConfig, num_validation_tokens: int = 0, *, started: float | None = None):
-    """num_validation_tokens: to evaluate at the end. started: time.perf_counter() at the start of the command."""
-    self.config, self._valid = config, num_validation_tokens
+  def __init__(self, config: TrainConfig, valid_file: TokenFile | None = None, *, started: float | None = None):
+    """valid_file: to evaluate at the end. started: time.perf_counter() at the start of the command."""
+    self.config, self._valid_tokens = config, valid_file.num_tokens if valid_file else 0
     self._started = time.perf_counter() if started is None else started
     self.evaluation_seconds: float | None = None  # of the last one
     self.tokens_per_second: float | None = None  # of training, as last measured
@@ -46,7 +47,7 @@ class Budget:
     """
     seconds, last = 60 * self.config.max_minutes, self.evaluation_seconds
     if last is None:
-      last = self._valid / (3 * self.tokens_per_second) if self.tokens_per_second else 0
+      last = self._valid_tokens / (3 * self.tokens_per_second) if self.tokens_per_second else 0
     return seconds - min(last, seconds / 2)
 
   def why_stop(self, step: int, epochs: float) -> str:

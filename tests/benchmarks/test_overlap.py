@@ -2,7 +2,7 @@
 import pytest
 
 from benchmarks import overlap
-from charlm.training.autoconfig import fit
+from charlm.training import autoconfig
 from flags import parse
 from flags.config import Config
 from flags.data import DataConfig
@@ -50,7 +50,7 @@ def test_what_is_run(tmp_path, monkeypatch, capsys):
     given = parse.parse(['overlap', '--workdir=w', *flags], (RunConfig, *groups.values()))
     config = Config(**{name: group(**{k: v for k, v in given.items() if k in group.__dataclass_fields__})
                        for name, group in groups.items()})
-    left = fit(config, given, 10**6, 10**5, 64, threads=2)
+    left = autoconfig.choose(config, given, autoconfig.Setting(10**6, 10**5, 64, 2))
     assert config.model.units == 32 and left.keys() <= {'save_every', 'sample_every'}
     limits.add((f'{config.data.chunk_overlap}/{config.data.chunk_length}',
                 *(given.get(name, 0) for name in ('epochs', 'steps', 'max_minutes'))))

@@ -151,6 +151,14 @@ def test_rules_hold(group, f):
   assert outcomes == {False, True}, 'a rule that always holds, or never'
 
 
+@pytest.mark.parametrize('group,f', RULES, ids=lambda x: getattr(x, 'name', getattr(x, '__name__', '')))
+def test_rules_name_fields_and_values_that_they_accept(group, f):
+  for condition in filter(None, map(f.metadata.get, ('only_with', 'not_with'))):
+    for name, patterns in alternatives(condition).items():
+      cause = group.__dataclass_fields__[name]
+      assert name != f.name and set(patterns) <= set(cause.metadata.get('choices', patterns))
+
+
 def test_each_rule_is_in_the_table_of_ignored_flags():
   assert {(group, f.name) for group, f in RULES} <= {(group, name) for group, ignored, _ in IGNORED for name in ignored}
 

@@ -1,1 +1,1 @@
-"""The terms of the training loss. Begin with `base.py`; `terms.py` lists those that a configuration asks for."""
+"""Objectives, the terms of the training loss. Begin with `base.py`; `terms.py` makes those that the flags ask for."""

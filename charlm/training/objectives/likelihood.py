@@ -1,11 +1,11 @@
-"""The main term: how likely the true text is."""
+"""The main objective: how likely the true text is."""
 import tensorflow as tf
 
 from charlm.training.objectives.base import ForwardPass, Objective
 
 
 class Likelihood(Objective):
-  """-log p of each target."""
+  """The negative log-likelihood: the sum of -log p(target)."""
 
   def __call__(self, forward: ForwardPass) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """As `Objective.__call__`; reports `nats` and `tokens`."""

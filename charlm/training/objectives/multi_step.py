@@ -1,9 +1,7 @@
-"""Multi-step loss: a share of the loss is that of stretches which the model reads on its own predictions.
+"""Multi-step loss: a share of the loss is that of rollouts, in which the model reads its own predictions.
 
-Chiappa, Racaniere, Wierstra, Mohamed (2017), "Recurrent Environment Simulators"; generation/rollout.py draws the
-stretches. A token is sampled, and no gradient goes through it, or the expected embedding is read, and it does.
-Gradients also go through the states, back into the teacher-forced pass. Nothing is dropped in a stretch, as when the
-model writes.
+Chiappa, Racaniere, Wierstra, Mohamed (2017), "Recurrent Environment Simulators". `generation/rollout.py` says how a
+chunk is divided into rollouts, and where gradients go.
 """
 import dataclasses
 from typing import NamedTuple
@@ -17,43 +15,45 @@ from charlm.training.objectives.base import ForwardPass, Objective
 from flags.training import TrainConfig
 
 
-class Fed(NamedTuple):
-  """What the model made of the stretches."""
-  rollouts: rollout.Stretches
-  own: tuple  # on its own predictions: logits [K, R, V], outputs of all layers [K, R, L H]
-  teacher: tuple  # on the true tokens; () where nobody asked
+class RolloutOutputs(NamedTuple):
+  """What the model made of the rollouts: each time logits [K, R, V], and outputs of all layers [K, R, L H]."""
+  rollouts: rollout.Rollouts
+  self_fed: tuple  # it read its own predictions
+  teacher_forced: tuple  # it read the true tokens; () where no objective asked
 
 
 @dataclasses.dataclass(frozen=True)
 class SelfFeeding:
-  """Runs the stretches of a pass. Terms of the loss share what comes of it, by `ForwardPass.once`.
+  """Runs the rollouts of a chunk. All objectives of a step share the result, by `ForwardPass.once`.
 
-  with_teacher: whether the same stretches are also run on the true tokens.
+  Attributes:
+    config: with the flags of --multi_step.
+    with_teacher: whether the same rollouts are also run on the true tokens.
   """
   config: TrainConfig
   with_teacher: bool = False
 
-  def __call__(self, forward: ForwardPass) -> Fed:
-    """Draws what is read, and runs."""
+  def __call__(self, forward: ForwardPass) -> RolloutOutputs:
+    """Draws where the model reads its own predictions, and runs the rollouts."""
     model, rows = forward.model, forward.batch.tokens.shape[0]
-    stretches = rollout.cut(forward.batch, forward.outputs.states, forward.outputs.logits, self.config.multi_step)
-    reads_own, numbers = draw(self.config, stretches.inputs.shape, rows, forward.progress, forward.noise)
-    count = reads_own.shape[1] // rows
+    rollouts = rollout.plan(forward.batch, forward.outputs.states, forward.outputs.logits, self.config.multi_step)
+    self_fed, numbers = draw(self.config, rollouts.inputs.shape, rows, forward.progress, forward.noise)
+    count = self_fed.shape[1] // rows
     initial = tf.nest.map_structure(lambda s: tf.tile(s, [count, 1]), model.initial_state(rows, forward.noise))
     # Autodiff takes the gradient of XLA's step; the native one has none.
     step = model.portable().stepper()
 
-    def run(reads_own):
-      return rollout.run(step, stretches, reads_own, numbers, initial=initial,
+    def run(reads_prediction):
+      return rollout.run(step, rollouts, reads_prediction, numbers, initial=initial,
                          expected=self.config.multi_step_input == 'expected')
 
-    own = run(reads_own)
-    return Fed(stretches, own, run(tf.zeros_like(reads_own)) if self.with_teacher else ())
+    free = run(self_fed)
+    return RolloutOutputs(rollouts, free, run(tf.zeros_like(self_fed)) if self.with_teacher else ())
 
 
 def draw(config: TrainConfig, shape: tuple[int, int], batch_size: int, progress: tf.Tensor,
          noise: Noise) -> tuple[tf.Tensor, tf.Tensor]:
-  """What chance decides in the stretches of a step.
+  """Draws the random choices in the rollouts of a training step.
 
   Args:
     config: with the flags of --multi_step.
@@ -63,7 +63,7 @@ def draw(config: TrainConfig, shape: tuple[int, int], batch_size: int, progress:
     noise: of the step.
 
   Returns:
-    [K, P B] bool, where the prediction is read; [K, P B] in [0, 1), what tokens are sampled by.
+    [K, P B] bool, where the model reads its prediction; and [K, P B] in [0, 1), what tokens are sampled by.
   """
   steps, count = shape
 
@@ -76,20 +76,21 @@ def draw(config: TrainConfig, shape: tuple[int, int], batch_size: int, progress:
 
 
 def mix(config: TrainConfig, progress: tf.Tensor | float) -> tf.Tensor | float:
-  """Probability that a step of a stretch reads the prediction, scalar."""
+  """The probability that a step of a rollout reads the prediction, scalar. progress: as in `draw`."""
   return config.multi_step_mix * (progress if config.multi_step_schedule == 'linear' else 1.0)
 
 
 class MultiStep(Objective):
-  """Puts --multi_step_weight of the loss on the stretches, and takes as much from the loss on observed text."""
+  """Moves a share of the loss, --multi_step_weight, from the teacher-forced pass to the rollouts."""
 
   def __init__(self, config: TrainConfig, feeding: SelfFeeding):
     self.weight, self.feeding = config.multi_step_weight, feeding
 
   def __call__(self, forward: ForwardPass) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
     """As `Objective.__call__`; reports `multi_step_nats`."""
-    fed = forward.once(self.feeding)
-    in_stretches = tf.reduce_sum(losses.nats(fed.own[0], fed.rollouts.targets) * fed.rollouts.weight)
-    # The first token of the chunk has no prediction before it: it counts as observed in both shares.
-    nats = tf.reduce_sum(forward.nats[:, 0]) + in_stretches
+    made = forward.once(self.feeding)
+    logits, _ = made.self_fed
+    in_rollouts = tf.reduce_sum(losses.nats(logits, made.rollouts.targets) * made.rollouts.weight)
+    # No rollout predicts the first target of the chunk: its teacher-forced loss counts in both shares.
+    nats = tf.reduce_sum(forward.nats[:, 0]) + in_rollouts
     return self.weight * (nats - tf.reduce_sum(forward.nats)), {'multi_step_nats': nats}

@@ -5,18 +5,29 @@ from charlm.training.objectives.base import ForwardPass, Objective
 
 
 def mean_square(outputs: tf.Tensor, weight: tf.Tensor) -> tf.Tensor:
-  """outputs [T, B, n], weight [B, T] -> the mean square over n, summed over tokens."""
+  """Args: outputs [T, B, n], weight [B, T]. Returns: the mean square over n, summed over tokens by weight; scalar."""
   return tf.reduce_sum(tf.reduce_mean(tf.square(outputs), -1) * tf.transpose(weight))
 
 
 def mean_square_change(outputs: tf.Tensor, weight: tf.Tensor, starts: tf.Tensor | None = None) -> tf.Tensor:
-  """The same of h_t - h_(t-1), for all tokens of a chunk but the first, and but those that start a document [B, T]."""
+  """`mean_square` of the change from one token to the next, h_t - h_(t-1).
+
+  The first token of a chunk does not count, and tokens that start a document do not.
+
+  Args:
+    outputs: h, [T, B, n].
+    weight: [B, T].
+    starts: [B, T] bool, tokens that start a document; or None.
+
+  Returns:
+    A scalar, summed over tokens by weight.
+  """
   weight = weight[:, 1:] if starts is None else tf.where(starts[:, 1:], 0.0, weight[:, 1:])
   return mean_square(outputs[1:] - outputs[:-1], weight)
 
 
 class ActivationPenalty(Objective):
-  """The mean square of what the logits are made of, times `scale`."""
+  """The mean square of the features that the logits are computed from, times `scale`."""
 
   def __init__(self, scale: float):
     self.scale = scale
@@ -27,7 +38,7 @@ class ActivationPenalty(Objective):
 
 
 class TemporalPenalty(Objective):
-  """The mean square of the change of the last layer's output from token to token, times `scale`."""
+  """The mean square of the change of the last layer's outputs from token to token, times `scale`."""
 
   def __init__(self, scale: float):
     self.scale = scale

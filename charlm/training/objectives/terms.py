@@ -1,4 +1,4 @@
-"""Which terms the loss has."""
+"""Which objectives the loss has."""
 from charlm.network.model import LanguageModel
 from charlm.training.objectives.base import Objective
 from charlm.training.objectives.likelihood import Likelihood
@@ -9,7 +9,15 @@ from flags.training import TrainConfig
 
 
 def objectives(config: TrainConfig, model: LanguageModel) -> list[Objective]:
-  """The terms that the flags ask for, to be made under the strategy's scope."""
+  """Makes the objectives that the flags ask for. Call it under the strategy's scope, as some have variables.
+
+  Args:
+    config: the flags of training.
+    model: what is trained.
+
+  Returns:
+    The terms of the loss, which is their sum; the first is the likelihood.
+  """
   terms: list[Objective] = [Likelihood()]
   feeding = SelfFeeding(config, with_teacher=bool(config.professor_forcing))
   if config.multi_step:

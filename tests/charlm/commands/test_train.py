@@ -147,9 +147,9 @@ def test_ctrl_c_saves_and_says_how_to_go_on(corpus, finished, tmp_path):
 
 def test_a_signal_at_any_moment_loses_nothing(corpus, finished, tmp_path, monkeypatch):
   """Here while a sample is written, at a step that is due for nothing else."""
-  from charlm.generation import decoding
+  from charlm.generation import session
   arguments = flags(corpus, tmp_path / 'run', '--sample_every=7')
-  write = decoding.sample_writer
+  write = session.sample_writer
 
   def interrupts(*args, **options):
     def write_sample(model):
@@ -158,12 +158,12 @@ def test_a_signal_at_any_moment_loses_nothing(corpus, finished, tmp_path, monkey
 
     return write_sample
 
-  monkeypatch.setattr(decoding, 'sample_writer', interrupts)
+  monkeypatch.setattr(session, 'sample_writer', interrupts)
   with pytest.raises(SystemExit) as exit_:
     train.run(arguments)
   assert exit_.value.code == 130
   assert last(tmp_path / 'run')[1]['step'] == 7
-  monkeypatch.setattr(decoding, 'sample_writer', write)
+  monkeypatch.setattr(session, 'sample_writer', write)
   train.run(arguments)
   assert_same_run(finished, tmp_path / 'run')
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 import references
 import slow_model
 from charlm.evaluation import free_running
-from charlm.generation import decoding
+from charlm.generation.random_streams import random_numbers
 
 V = 5
 TEXT = (np.random.default_rng(0).integers(0, 2, 62).cumsum() % V).astype(np.uint8)
@@ -37,7 +37,7 @@ def plain_loop(one, steps, seed, starts):
     if t % steps or t + steps > len(TEXT) - 1 or {*range(t + 1, t + steps)} & {*starts}:
       continue
     key = tf.constant([seed + t // steps * 2**32], tf.int64)
-    numbers, own = decoding.random_numbers(key, 0, steps - 1).numpy()[:, 0, 0], state
+    numbers, own = random_numbers(key, 0, steps - 1).numpy()[:, 0, 0], state
     for j in range(steps):
       if j:
         logits, own = slow_model.read(one, given, slow_model.sample(logits, numbers[j - 1]), own)

@@ -20,8 +20,8 @@ def configure(given):
 
 def fitted(num_tokens=1_000_000, minutes=10.0, *, vocab_size=256, threads=2, replicas=1, **given):
   given = {'max_minutes': minutes, **given}
-  chosen = autoconfig.fit(configure(given), given, num_tokens, num_tokens // 9, vocab_size, threads=threads,
-                   replicas=replicas)
+  setting = autoconfig.Setting(num_tokens, num_tokens // 9, vocab_size, threads, replicas)
+  chosen = autoconfig.choose(configure(given), given, setting)
   whole = configure(given).replace(chosen)  # which checks them
   assert not chosen.keys() & given.keys()
   if chosen:
@@ -46,7 +46,7 @@ def test_more_text_makes_larger_models_that_drop_less(minutes):
 def test_more_threads_are_more_time():
   twice, slower = fitted(minutes=20.0), fitted(threads=4)
   assert twice['units'] == slower['units'] and twice['dropout'] == slower['dropout']
-  assert fitted(threads=64) == fitted(threads=autoconfig.MOST_THREADS)
+  assert fitted(threads=64) == fitted(threads=autoconfig.MAX_THREADS)
 
 
 @pytest.mark.parametrize('slower', [
@@ -58,7 +58,7 @@ def test_what_costs_more_reads_the_text_less_often(slower):
 
 def test_masks_for_sequences_have_something_to_drop():
   assert not fitted(20_000_000)['dropout']
-  assert fitted(20_000_000, dropout_per='sequence')['dropout'] == autoconfig.LEAST_DROPOUT
+  assert fitted(20_000_000, dropout_per='sequence')['dropout'] == autoconfig.MIN_DROPOUT
 
 
 def test_what_is_given_stays_and_the_rest_fits_it():
@@ -84,14 +84,15 @@ def test_other_limits_leave_the_defaults(given):
 
 
 def test_a_configuration_that_was_saved_stays():
-  assert autoconfig.fit(Config(train=TrainConfig(max_minutes=3.0)), {}, 1_000_000, 0, 256, threads=2) == {}
+  saved, setting = Config(train=TrainConfig(max_minutes=3.0)), autoconfig.Setting(1_000_000, 0, 256, 2)
+  assert autoconfig.choose(saved, {}, setting) == {}
 
 
 @pytest.mark.parametrize('name', sorted(PRESETS.keys() - {'default', 'demo'}))
 def test_recipes_that_were_tuned_stay(name):
   given = parse.parse(['charlm-train', f'--preset={name}'], (RunConfig, DataConfig, ModelConfig, TrainConfig))
   del given['preset']
-  assert autoconfig.fit(configure(given), given, 1_000_000, 100_000, 65, threads=2) == {}
+  assert autoconfig.choose(configure(given), given, autoconfig.Setting(1_000_000, 100_000, 65, 2)) == {}
 
 
 def test_evaluations_take_a_small_share_of_the_time_and_kills_lose_little():
@@ -100,7 +101,8 @@ def test_evaluations_take_a_small_share_of_the_time_and_kills_lose_little():
     second = autoconfig.seconds_per_token(Config(), chosen['units'], 256)
     step = chosen['batch_size'] * chosen['chunk_length'] * second
     evaluations = 60 * minutes / step / chosen['eval_every'] if chosen['eval_every'] else 0
-    assert evaluations <= autoconfig.EVALUATIONS + 1 and evaluations * num_tokens / 9 * second / 3 < 0.06 * 60 * minutes
+    assert evaluations <= autoconfig.MAX_EVALUATIONS + 1
+    assert evaluations * num_tokens / 9 * second / 3 < 0.06 * 60 * minutes
     assert chosen['save_every'] * step <= autoconfig.SAVE_SECONDS + step
   hurried, patient, other = (fitted(20_000_000, 0.5, patience=n)['eval_every'] for n in (0, 2, 3))
   assert hurried == 0 and 5 * other == pytest.approx(4 * patient, abs=5)  # one more than must be

@@ -1,4 +1,6 @@
 """How much of a run is done, and how much time is left for its end."""
+from types import SimpleNamespace
+
 import pytest
 
 from charlm.training.budget import Budget
@@ -10,7 +12,7 @@ from flags.training import TrainConfig
   (None, 50.0, 60 - 20),  # 3,000 tokens at 150 per second
   (None, 1.0, 30), (7, 50.0, 60 - 7), (50, 50.0, 30)])
 def test_time_is_left_for_the_last_evaluation(evaluation, speed, expected):
-  budget = Budget(TrainConfig(max_minutes=1.0), 3_000)
+  budget = Budget(TrainConfig(max_minutes=1.0), SimpleNamespace(num_tokens=3_000))
   budget.evaluation_seconds, budget.tokens_per_second = evaluation, speed
   assert budget.training_seconds() == expected
 

@@ -23,7 +23,7 @@ CELLS = {'nn.GRU': 'GRU', 'nn.LSTM': 'LSTM', 'layer-norm GRU, a loop': 'LayerNor
 
 @dataclasses.dataclass(frozen=True)
 class Sizes:
-  """How large the works are."""
+  """How large the tasks are."""
   large: dict
   small: dict
   lengths: tuple

@@ -1,0 +1,141 @@
+"""Samples and answers on the terminal, printed as they are written. Needs no TensorFlow of its own."""
+import contextlib
+import signal
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+from charlm.generation.prompts import Prompt, encode_user_prompt
+from charlm.generation.text_stream import TextStream
+from data_pipeline.tokenizers.base import Tokenizer
+from flags.errors import UserError
+from flags.generation import SampleConfig
+from flags.schema import unescaped
+
+if TYPE_CHECKING:
+  from charlm.generation.session import SessionState, TimedSession
+
+SHOW_EVERY = 64  # tokens; the text does not depend on it
+
+
+def show(text: str) -> None:
+  """Prints text at once."""
+  sys.stdout.write(text)
+  sys.stdout.flush()
+
+
+def write_samples(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig, prompt: Prompt) -> None:
+  """Prints texts that go on from the prompt: the first as it is written, the others after it.
+
+  Args:
+    session: of --num_samples texts.
+    tokenizer: the model's.
+    config: what to write.
+    prompt: is printed at the start of each text.
+  """
+  ids = encode_user_prompt(tokenizer, prompt)
+  texts = [TextStream(tokenizer, unescaped(config.stop), prompt.text) for _ in range(config.num_samples)]
+  titles = [f'==> sample {i} of {len(texts)} <==\n' if len(texts) > 1 else '' for i in range(1, len(texts) + 1)]
+  printed = [title + text.opening for title, text in zip(titles, texts, strict=True)]
+  show(printed[0])
+  state, left = session.read(ids), config.length
+  while left and not all(text.stopped for text in texts):
+    tokens, state = session.write(min(SHOW_EVERY, left), state)
+    left -= tokens.shape[1]
+    new = [text.push(row) for text, row in zip(texts, tokens, strict=True)]
+    printed = [before + after for before, after in zip(printed, new, strict=True)]
+    show(new[0])
+  ends = [text.end() for text in texts]
+  ends = [end if (before + end).endswith('\n') else end + '\n' for before, end in zip(printed, ends, strict=True)]
+  show(ends[0] + ''.join(before + end for before, end in zip(printed[1:], ends[1:], strict=True)))
+
+
+def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig, prompt: Prompt,
+             lines: Iterable[bytes]) -> None:
+  """Answers each line; the state is carried on from line to line. An empty line lets the model go on.
+
+  A line that the tokenizer cannot read is told on standard error and passed over.
+
+  Args:
+    session: of one text.
+    tokenizer: the model's.
+    config: what to write.
+    prompt: is read, and printed, before the first line, unless it is empty.
+    lines: what the user types.
+  """
+  state = None
+  if prompt.text:
+    state = session.read(encode_user_prompt(tokenizer, prompt))
+    show(TextStream(tokenizer, prompt=prompt.text).opening + '\n')
+  for line in lines:
+    try:
+      if line or state is None:
+        state = session.read(encode_user_prompt(tokenizer, Prompt('this line', line)), state)
+    except UserError as error:
+      print(error, file=sys.stderr)
+      continue
+    with interruptible() as interrupted:
+      state = answer(session, state, TextStream(tokenizer, unescaped(config.stop)), config.length, interrupted)
+    show('\n')
+
+
+def answer(session: 'TimedSession', state: 'SessionState', text: TextStream, length: int,
+           interrupted: threading.Event) -> 'SessionState':
+  """Prints an answer, token by token.
+
+  Args:
+    session: of one text.
+    state: where its text stands.
+    text: turns tokens into characters, and may stop the answer.
+    length: tokens to write at most.
+    interrupted: ends the answer once it is set.
+
+  Returns:
+    The state after the last token of the answer. If the answer was stopped, that is the last of the stop string.
+  """
+  while length and not text.stopped and not interrupted.is_set():
+    before = state
+    tokens, state = session.write(min(SHOW_EVERY, length), before)
+    used = 0
+    for token in tokens[0]:
+      show(text.push([token]))
+      used += 1
+      if text.stopped:
+        _, state = session.write(used, before)  # the model must not have read on, past the stop string
+        break
+    length -= used
+  show(text.end())
+  return state
+
+
+def typed_lines() -> Iterator[bytes]:
+  """The lines that are typed at the terminal, or piped in. Ctrl-D ends them; Ctrl-C says so."""
+  terminal = sys.stdin.isatty() and sys.stdout.isatty()
+  if terminal:
+    with contextlib.suppress(ImportError):
+      import readline  # noqa: F401, gives input() history and editing
+  else:
+    sys.stdin.reconfigure(errors='surrogateescape')  # type: ignore[union-attr]
+  while True:
+    try:
+      line = input('> ' if terminal else '')
+    except EOFError:
+      return
+    except KeyboardInterrupt:
+      if not terminal:
+        raise
+      print('\nCtrl-D ends.', file=sys.stderr)
+      continue
+    yield line.encode('utf-8', 'surrogateescape')
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[threading.Event]:
+  """-> an event that Ctrl-C sets, instead of raising KeyboardInterrupt."""
+  event = threading.Event()
+  before = signal.signal(signal.SIGINT, lambda *_: event.set())
+  try:
+    yield event
+  finally:
+    signal.signal(signal.SIGINT, before)

@@ -1,0 +1,33 @@
+"""charlm-export through its entry point."""
+import json
+
+import pytest
+
+from charlm.commands import export
+from charlm.network.model import LanguageModel
+from charlm.workdir import checkpoint, layout
+from data_pipeline.tokenizers.byte import ByteTokenizer
+from flags.config import Config
+from flags.network import ModelConfig
+
+
+def test_command_says_where_the_model_went(tmp_path, capsys):
+  folder, tokenizer = tmp_path / 'workdir', ByteTokenizer()
+  chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
+  layout.save_config(folder, chosen, tokenizer)
+  arrays = checkpoint.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)
+  state = {'step': 5, 'tokenizer': tokenizer.fingerprint, 'best_nats': 1.5, 'best_step': 5}
+  checkpoint.save(folder, 5, arrays, state)
+  export.run(['charlm-export', f'--workdir={folder}', f'--export_dir={tmp_path}/served'])
+  assert capsys.readouterr().out.startswith(f'{tmp_path}/served/1\n')
+  facts = json.loads((tmp_path / 'served' / '1' / 'assets.extra' / 'charlm.json').read_text())
+  assert (facts['step'], facts['valid_nats_per_token'], facts['config']['model']['units']) == (5, 1.5, 16)
+
+
+@pytest.mark.parametrize('flags, named', [(['--workdir=/none'], '--export_dir'), (['--export_dir=x'], '--workdir'),
+                                          (['--export_dir=x', '--version=-1'], '--version=-1')])
+def test_command_tells_mistakes_in_one_line(flags, named, capsys):
+  with pytest.raises(SystemExit) as ended:
+    export.run(['charlm-export', *flags])
+  told = capsys.readouterr().err
+  assert ended.value.code == 2 and told.startswith(f'charlm-export: {named}') and told.count('\n') == 1
