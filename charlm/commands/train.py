@@ -104,18 +104,18 @@ def fitted(config, given, files, vocab_size, replicas):
   """The configuration with what fits the text and the time; says on standard error what that is."""
   from charlm.network.backend import kernels
   from charlm.training import autoconfig
-  tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
-  setting = autoconfig.Setting(*tokens, vocab_size, kernels.threads(), replicas)
+  tokens, valid_tokens = (files[split].num_tokens if split in files else 0 for split in ('train', 'valid'))
+  setting = autoconfig.Setting(tokens, valid_tokens, vocab_size, kernels.threads(), replicas)
   chosen, minutes = autoconfig.choose(config, given, setting), config.train.max_minutes
   if chosen:
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())
-    print(f'notice: to fit {tokens[0]:,} tokens, {minutes:g} minutes and {setting.threads} cores: {flags}',
+    print(f'notice: to fit {tokens:,} tokens, {minutes:g} minutes and {setting.threads} cores: {flags}',
           file=sys.stderr)
   config, share = config.replace(chosen), config.data.valid_fraction
   seconds = autoconfig.evaluation_seconds(config, setting)
   if share and seconds > 15 * minutes > 0:
-    print(f'notice: the validation split of {tokens[1]:,} tokens takes about {seconds / 60:.0f} minutes to evaluate; '
-          f'--valid_fraction={share * 3 * minutes / seconds:.1g} would take less', file=sys.stderr)
+    print(f'notice: the validation split of {valid_tokens:,} tokens takes about {seconds / 60:.0f} minutes to '
+          f'evaluate; --valid_fraction={share * 3 * minutes / seconds:.1g} would take less', file=sys.stderr)
   return config
 
 

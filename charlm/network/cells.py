@@ -126,7 +126,7 @@ def lstm_backward(dstate, activations, a, state, norm, factors=(1.0, 1.0, 1.0)):
   """The gradient of `lstm_forward`."""
   (dh, dc), (_, c), (i, f, g, o, t), (m_c, m_g, m_h) = dstate, state, activations, factors
   dfull = dt = m_h * dh * o * (1 - t * t)
-  dnorm = ()
+  dnorm: tuple = ()
   if norm:
     n, inverse = _cell_norm(f * c + m_g * i * g)
     dnorm = (dt * n, dt)

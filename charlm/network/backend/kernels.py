@@ -43,7 +43,7 @@ def told_threads():
 
 def threads():
   """Threads for a kernel: as many as the user allows, or one for each core that the process may use all of."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   return told_threads() or min(cores, quota() or cores)
 
 
@@ -74,8 +74,8 @@ def leave_threads():
 def _call(name, operands, shapes, *numbers):
   from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
   results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
-  numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
-  return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)
+  options = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
+  return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=options)
 
 
 @tf.function(jit_compile=True, autograph=False)
