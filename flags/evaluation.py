@@ -21,7 +21,7 @@ class EvaluateConfig(Checked):
                           'rows, and the figure is no longer that of one stream.', minimum=0)
   chunk_length: int = field(64, 'Tokens of each row in a step. It changes the speed, not the result (but for masks of '
                             '--mc_dropout that hold for a whole chunk). --dynamic has its own --dynamic_length.',
-                            minimum=1, not_with='dynamic')
+                            minimum=1)
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
                        short='Which weights: best (by validation loss) or last')
@@ -55,6 +55,9 @@ class EvaluateConfig(Checked):
   def check(self) -> None:
     if self.dynamic and self.mc_dropout:
       raise UserError(f'--dynamic with --mc_dropout={self.mc_dropout}: expected one of the two')
+    if self.dynamic and self.chunk_length != EvaluateConfig.chunk_length:
+      raise UserError(f'--chunk_length={self.chunk_length} has no effect beside --dynamic=True, which has a '
+                      f'--dynamic_length: expected it left out, or its default, {EvaluateConfig.chunk_length}')
     if self.free_running == 1:
       raise UserError('--free_running=1: expected 0, or at least 2, as the first token is that of the usual loss')
     for name in ('dynamic', 'mc_dropout'):
