@@ -126,7 +126,7 @@ class TrainConfig(Checked):
                             'validation text was unlike yours.', choices=['best', 'last'], only_with='init_from')
 
   @property
-  def most_epochs(self) -> float:
+  def max_epochs(self) -> float:
     """Passes over the text after which a run ends; 0 where another limit ends it."""
     return self.epochs or (0 if self.steps or self.max_minutes else 10)
 
@@ -154,8 +154,8 @@ class TrainConfig(Checked):
                         f'expected a patience of more than {first - 1}')
     if self.steps:
       self._check_waits(self.steps, f'--steps={self.steps}')
-    if self.most_epochs:
-      self._check_flat(self.most_epochs, f'{self.most_epochs:g}')
+    if self.max_epochs:
+      self._check_flat(self.max_epochs, f'{self.max_epochs:g}')
 
   def _check_self_feeding(self) -> None:
     """Raises UserError where --multi_step has no share of the loss, or --professor_forcing no sampled tokens."""
@@ -191,9 +191,9 @@ class TrainConfig(Checked):
     Args:
       steps_of_epoch: steps in one pass over the text, for each chunk length of the curriculum.
     """
-    if self.most_epochs:
-      steps = math.ceil(self.most_epochs * statistics.mean(steps_of_epoch))
-      self._check_waits(steps, f'{self.most_epochs:g} epochs ({steps:,} steps)')
+    if self.max_epochs:
+      steps = math.ceil(self.max_epochs * statistics.mean(steps_of_epoch))
+      self._check_waits(steps, f'{self.max_epochs:g} epochs ({steps:,} steps)')
     if self.steps:
       epochs = self.steps / statistics.harmonic_mean(steps_of_epoch)
       self._check_flat(epochs, f'{epochs:.2g} (--steps={self.steps})')

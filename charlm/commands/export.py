@@ -1,5 +1,6 @@
 """charlm-export: writes a trained model as a SavedModel for TF Serving."""
 import dataclasses
+from typing import Any
 
 from charlm.commands import console
 from charlm.workdir import layout
@@ -7,7 +8,7 @@ from flags.errors import UserError
 from flags.serving import ExportConfig
 
 
-def main(given):
+def main(given: dict[str, Any]) -> None:
   """writes a trained model as a SavedModel for TF Serving.
 
   charlm-export --workdir=runs/mine --export_dir=served/mine
@@ -32,7 +33,7 @@ def main(given):
         f'--model_base_path={path.parent.resolve()}')
 
 
-def facts(opened):
+def facts(opened: Any) -> dict[str, Any]:
   """What a client may want to know of a model: its configuration, step, and validation loss (None if not known)."""
   state = opened.state
   valid = state['best_nats'] if state['step'] == state['best_step'] else None

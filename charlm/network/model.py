@@ -98,7 +98,7 @@ class LanguageModel(tf.Module):
     """
     batch_size = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
     initial = self.initial_state(batch_size, noise)
-    if noise is not None and Dropout(self.config, noise).drops('reset_probability'):
+    if noise is not None and self.config.reset_probability:
       rows |= noise.uniform('reset_probability', batch_size) < self.config.reset_probability
     return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
 
@@ -144,9 +144,7 @@ class LanguageModel(tf.Module):
 
   def _read(self, prepared, tokens, state, dropout, resets):
     """The forward pass: tokens [T, B], or [B] of a backend that is stepping. -> Outputs, time first."""
-    outputs: list[tf.Tensor] = []
-    upward: list[tf.Tensor] = []
-    states = []
+    outputs, upward, states = [], [], []
     for i, (entry, layer) in enumerate(zip(prepared.entries(tokens), prepared.layers, strict=True)):
       _, others = wiring.inputs(self.config.wiring, upward)
       x = [*entry, *(project(y) for project, y in zip(prepared.projections[i], others, strict=True))]

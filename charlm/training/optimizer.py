@@ -42,7 +42,7 @@ def _set_paths(optimizer):
 
   In Keras's Adafactor the row and the column factors of a weight have the same one.
   """
-  seen: collections.Counter[str] = collections.Counter()
+  seen = collections.Counter()
   for variable in optimizer.variables:
     path = variable.path.removesuffix(':0')
     variable._path = f'{path}_{seen[path]}' if seen[path] else path

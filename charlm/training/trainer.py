@@ -54,8 +54,7 @@ class Trainer:
       write_sample: writes a text now and then, to print and keep; None writes none.
     """
     self.workdir, self.identity, self.learner, self.budget = run.workdir, run.identity, learner, budget
-    self.valid_file: Any = files.get('valid')
-    self.write_sample: Any = write_sample
+    self.valid_file, self.write_sample = files.get('valid'), write_sample
     self.scorer = DistributedScorer(learner.evaluated, learner.distribution)
     self.chunks = TrainingChunks(run.config.data, files['train'], learner.distribution)
     self.monitor, self.metrics = LossMonitor(run.config.train), metrics.StepMetrics()
@@ -63,7 +62,7 @@ class Trainer:
     self.decisions = Decisions(run.config.train, budget, self.monitor)
     self.step, self.tokens, self.finished = 0, 0, ''
     self.carry, self.saved_step = learner.initial_carry(), 0
-    self.uncollected: list[Any] = []
+    self.uncollected: list[dict[str, tf.Tensor]] = []
     found = checkpoint.newest(self.workdir)
     if found:
       self._restore(*found)

@@ -41,10 +41,10 @@ class XlaBackend:
     layer = recurrence.Recurrence(cell, norm, self.product)
     weights = weights._replace(U=layer.centred(weights.U))
 
-    def call(x, state, resets=None):
+    def read(x, state, resets=None):
       return layer(x, state, weights, masks(base.layer_shape(x, weights)), resets)
 
-    return call
+    return read
 
   def stepping(self) -> 'XlaStepping':
     """As `Backend.stepping`."""
