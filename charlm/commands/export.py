@@ -1,13 +1,17 @@
 """charlm-export: writes a trained model as a SavedModel for TF Serving."""
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 from charlm.commands import console
 from charlm.workdir import layout
 from flags.errors import UserError
 from flags.serving import ExportConfig
 
+if TYPE_CHECKING:
+  from charlm.workdir.trained_model import TrainedModel
 
-def main(given):
+
+def main(given: dict[str, Any]) -> None:
   """writes a trained model as a SavedModel for TF Serving.
 
   charlm-export --workdir=runs/mine --export_dir=served/mine
@@ -32,7 +36,7 @@ def main(given):
         f'--model_base_path={path.parent.resolve()}')
 
 
-def facts(opened):
+def facts(opened: 'TrainedModel') -> dict[str, Any]:
   """What a client may want to know of a model: its configuration, step, and validation loss (None if not known)."""
   state = opened.state
   valid = state['best_nats'] if state['step'] == state['best_step'] else None
