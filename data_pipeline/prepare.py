@@ -9,7 +9,6 @@ A folder of token files appears whole or not at all. What the files hold is told
 """
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 import sys
@@ -27,6 +26,7 @@ from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.registry import TOKENIZERS, load_tokenizer, train_tokenizer
 from flags.data import DataConfig
 from flags.errors import UserError
+from flags.paths import cache_root
 
 FORMAT = 2  # part of every key: raise it when the files change
 
@@ -63,12 +63,6 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
     raise UserError(f'--cache_dir={config.cache_dir}: expected a folder to keep tokens in, but {root} cannot be '
                     f'used ({error.strerror or error})') from error
   return tokenizer, files
-
-
-def cache_root(cache_dir: str | os.PathLike = '') -> pathlib.Path:
-  """The folder of the cache: `cache_dir`; if it is empty, $XDG_CACHE_HOME/charlm or ~/.cache/charlm."""
-  default = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'charlm'
-  return pathlib.Path(cache_dir or default).expanduser().absolute()
 
 
 def _key(*facts: Any) -> str:

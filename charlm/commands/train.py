@@ -102,10 +102,10 @@ def make_learner(config, vocab_size, backend, distribution, weights):
 
 def fitted(config, given, files, vocab_size, replicas):
   """The configuration with what fits the text and the time; says on standard error what that is."""
-  from charlm.network.backend import kernels
+  from charlm.network import runtime
   from charlm.training import autoconfig
   tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
-  setting = autoconfig.Setting(*tokens, vocab_size, kernels.threads(), replicas)
+  setting = autoconfig.Setting(*tokens, vocab_size, runtime.threads(), replicas)
   chosen, minutes = autoconfig.choose(config, given, setting), config.train.max_minutes
   if chosen:
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())

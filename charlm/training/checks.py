@@ -1,7 +1,7 @@
 """What is refused before a run begins, once its text and its devices are known."""
-import os
 from typing import Any
 
+from charlm.network.runtime import memory_bytes
 from charlm.training.chunks import steps_of_epoch
 from flags.config import Config
 from flags.errors import UserError
@@ -39,7 +39,7 @@ def check_memory(config: Config) -> None:
   """Refuses a model that the memory cannot hold: asking for it would get the process killed without a word."""
   copies = 4 + (config.train.average != 'none')  # weights, gradients, two moments
   needed = 4 * copies * config.model.least_weights
-  memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+  memory = memory_bytes()
   if needed > memory:
     raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
                     f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '

@@ -4,7 +4,8 @@ import sys
 
 import tensorflow as tf
 
-from charlm.network.backend import kernels
+from charlm.network import runtime
+from charlm.network.backend import kernels, self_check
 from charlm.network.backend.base import Backend
 from charlm.network.backend.native import NativeBackend
 from charlm.network.backend.xla import XlaBackend
@@ -25,7 +26,7 @@ def choose(recurrence: str, config: ModelConfig) -> Backend:
   Raises UserError where --recurrence=native cannot be had.
   """
   unsuited = _unsuited(config)
-  problem = '' if recurrence == 'xla' else unsuited or kernels.register()[1]
+  problem = '' if recurrence == 'xla' else unsuited or _unavailable()
   if problem and recurrence == 'native':
     raise UserError(f'--recurrence=native: expected native kernels, but {problem}')
   if problem and not unsuited:
@@ -41,6 +42,12 @@ def _unsuited(config):
   return 'they are for CPUs, and there is a GPU' if tf.config.list_physical_devices('GPU') else ''
 
 
+def _unavailable():
+  """Why there are no kernels that can be used. They prove themselves before this process knows of them."""
+  found = kernels.LIBRARY.exists() and self_check.problem(kernels.LIBRARY)
+  return found or kernels.register()[1]
+
+
 @functools.cache
 def _notice(problem):
   print(f'notice: going on without the native kernels, which are faster: {problem}', file=sys.stderr)
@@ -52,4 +59,4 @@ def share_cores(backend: Backend, *, resets: bool = False) -> None:
   resets: whether documents start inside chunks, so that XLA runs the recurrent layers.
   """
   if isinstance(backend, NativeBackend) and not resets:
-    kernels.leave_threads()
+    runtime.leave_cores_to_kernels()

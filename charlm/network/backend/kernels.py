@@ -4,15 +4,16 @@ They are built at install where there is a C++ compiler. XLA runs the many small
 here the rows are split over threads, and gates and norms follow the product while it is in the cache. Exported models
 never use them.
 """
-import contextlib
 import ctypes
 import functools
-import os
 import pathlib
 import sysconfig
 
 import tensorflow as tf
 
+from charlm.network import runtime
+
+LIBRARY = pathlib.Path(__file__).with_name(f'_kernels{sysconfig.get_config_var("EXT_SUFFIX")}')
 VERSION = 2  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
 WIDEST_PANEL = 48  # columns that a product takes at once, with the widest vectors
@@ -22,59 +23,23 @@ STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
 @functools.cache
 def register():
   """Tells XLA of the kernels. -> the instruction sets that this machine can run, best first; why there are none."""
-  library = pathlib.Path(__file__).with_name('_kernels' + sysconfig.get_config_var('EXT_SUFFIX'))
-  if not library.exists():
+  if not LIBRARY.exists():
     return [], 'they are not built; install again with a C++ compiler on the path'
   try:
     from tensorflow.compiler.tf2xla.python import xla  # noqa: F401, for _call
     tensorflow = ctypes.CDLL(str(pathlib.Path(tf.sysconfig.get_lib()) / 'libtensorflow_cc.so.2'))
     registry, add = tensorflow[f'{REGISTRY}6GlobalEv'], tensorflow[f'{REGISTRY}8RegisterERK{STRING}PvS8_']
-    call = getattr(ctypes.CDLL(str(library)), f'charlm_register_{VERSION}')
+    call = getattr(ctypes.CDLL(str(LIBRARY)), f'charlm_register_{VERSION}')
   except (ImportError, OSError, AttributeError) as error:  # another TensorFlow, or kernels of another version
     return [], str(error)
   call.restype = ctypes.c_char_p
   return call(registry, add).decode().split(), ''
 
 
-def told_threads():
-  """Threads that the user allows TensorFlow for one operation, or 0."""
-  return int(os.environ.get('TF_NUM_INTRAOP_THREADS') or 0)
-
-
-def threads():
-  """Threads for a kernel: as many as the user allows, or one for each core that the process may use all of."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-  return told_threads() or min(cores, quota() or cores)
-
-
-@functools.cache
-def quota(folder='/sys/fs/cgroup'):
-  """Whole cores, at least one, of the time that the container may use; None where there is no such limit.
-
-  Linux, "Control Group v2", cpu.max: microseconds of time in each so many microseconds, or max.
-  """
-  try:
-    used, period = pathlib.Path(folder, 'cpu.max').read_text().split()
-    return max(1, int(used) // int(period))
-  except (OSError, ValueError):  # another system, another version, or no limit
-    return None
-
-
-def leave_threads():
-  """Has XLA hand its own operations to one thread, where the kernels do most of the work and have their own threads.
-
-  What XLA has left to do is short: handing it to several threads and waiting for them took 12% of a step at H 192 on
-  two cores. To be called before TensorFlow begins to compute; later it changes nothing.
-  """
-  if not told_threads():
-    with contextlib.suppress(RuntimeError):  # it has begun
-      tf.config.threading.set_intra_op_parallelism_threads(1)
-
-
 def _call(name, operands, shapes, *numbers):
   from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
   results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
-  numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (threads(), *numbers))
+  numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (runtime.threads(), *numbers))
   return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)
 
 

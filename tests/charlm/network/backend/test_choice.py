@@ -1,7 +1,7 @@
 """Which backend --recurrence gets."""
 import pytest
 
-from charlm.network.backend import choice, kernels
+from charlm.network.backend import choice
 from charlm.network.backend.native import NativeBackend
 from charlm.network.backend.xla import XlaBackend
 from flags.errors import UserError
@@ -11,7 +11,7 @@ from flags.network import ModelConfig
 @pytest.mark.parametrize('other', [dict(cell='lstm'), dict(layer_norm=False), dict(norm='joint'),
                                    dict(compute_dtype='bfloat16')], ids=str)
 def test_native_kernels_are_for_what_they_compute(other, monkeypatch, capsys):
-  monkeypatch.setattr(kernels, 'register', lambda: (['base'], ''))
+  monkeypatch.setattr(choice, '_unavailable', lambda: '')
   assert isinstance(choice.choose('auto', ModelConfig()), NativeBackend)
   assert isinstance(choice.choose('auto', ModelConfig(**other)), XlaBackend)
   assert not capsys.readouterr().err
@@ -22,11 +22,11 @@ def test_native_kernels_are_for_what_they_compute(other, monkeypatch, capsys):
 
 def test_kernels_are_taken_where_they_are_and_missed_aloud(monkeypatch, capsys):
   choice._notice.cache_clear()
-  monkeypatch.setattr(kernels, 'register', lambda: (['base'], ''))
+  monkeypatch.setattr(choice, '_unavailable', lambda: '')
   kinds = [type(choice.choose(recurrence, ModelConfig())) for recurrence in ('auto', 'native', 'xla')]
   assert kinds == [NativeBackend, NativeBackend, XlaBackend]
   assert not capsys.readouterr().err
-  monkeypatch.setattr(kernels, 'register', lambda: ([], 'they are not built'))
+  monkeypatch.setattr(choice, '_unavailable', lambda: 'they are not built')
   assert {type(choice.choose(recurrence, ModelConfig())) for recurrence in ('auto', 'xla')} == {XlaBackend}
   assert capsys.readouterr().err.splitlines() == [
     'notice: going on without the native kernels, which are faster: they are not built']

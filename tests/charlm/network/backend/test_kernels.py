@@ -4,7 +4,6 @@ import functools
 import os
 import pathlib
 import shutil
-import subprocess
 import sys
 
 import numpy as np
@@ -12,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import references
-from charlm.network import cells, normalization
+from charlm.network import cells, normalization, runtime
 from charlm.network.backend import kernels
 from charlm.network.backend.native import NativeBackend
 from charlm.network.backend.xla import XlaBackend
@@ -27,7 +26,7 @@ SIZES = [(1, 1, 2), (3, 1, 5), (4, 2, 16), (5, 3, 7), (3, 9, 33), (2, 17, 24)]  
 @pytest.fixture(params=SETS)
 def instruction_set(request, monkeypatch):
   monkeypatch.setattr(kernels, 'register', lambda: ([request.param], ''))
-  monkeypatch.setattr(kernels, 'threads', lambda: 2)
+  monkeypatch.setattr(runtime, 'threads', lambda: 2)
   monkeypatch.setattr(kernels, '_pack', tf.function(kernels._pack.python_function, jit_compile=True))  # traced anew
   return request.param
 
@@ -222,7 +221,7 @@ def test_callers_at_the_same_time(monkeypatch):
   a, b = (tf.constant(random.normal(size=shape), tf.float32) for shape in ((64, 96), (96, 50)))
   calls = []
   for threads in 1, 3, 5:
-    monkeypatch.setattr(kernels, 'threads', lambda threads=threads: threads)
+    monkeypatch.setattr(runtime, 'threads', lambda threads=threads: threads)
     calls.append(tf.function(lambda a, b: kernels.matmul(a, b), jit_compile=True).get_concrete_function(a, b))
   want = calls[0](a, b).numpy()
   with concurrent.futures.ThreadPoolExecutor(3) as pool:
@@ -235,32 +234,3 @@ def test_callers_at_the_same_time(monkeypatch):
                     reason='no compiler, or Bazel, which does not run setup.py')
 def test_kernels_are_there_where_they_can_be_built():
   assert not PROBLEM
-
-
-@needs_kernels
-@pytest.mark.parametrize('recurrence,resets,told,left', [
-  ('auto', False, '', 1), ('auto', False, '3', 0), ('auto', True, '', 0), ('xla', False, '', 0)])
-def test_xla_is_left_one_thread_beside_the_kernels(recurrence, resets, told, left):
-  """In a process of its own: the number of threads is settled when TensorFlow begins to compute."""
-  program = f"""if True:
-    import tensorflow as tf
-    from charlm.network.backend import choice, kernels
-    from flags.network import ModelConfig
-    backend = choice.choose({recurrence!r}, ModelConfig())
-    choice.share_cores(backend, resets={resets})
-    print(tf.config.threading.get_intra_op_parallelism_threads())
-    tf.zeros([])
-    choice.share_cores(backend, resets={resets})  # too late, and no error
-    print(kernels.threads())"""
-  result = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, 'TF_NUM_INTRAOP_THREADS': told})
-  first, threads = result.stdout.split()
-  assert (int(first), int(threads)) == (left, int(told or len(os.sched_getaffinity(0)))), result
-
-
-@pytest.mark.parametrize('text,cores', [('max 100000', None), ('250000 100000', 2), ('50000 100000', 1), ('', None),
-                                        (None, None)])
-def test_threads_are_no_more_than_the_container_may_use(tmp_path, text, cores):
-  if text is not None:
-    (tmp_path / 'cpu.max').write_text(text + '\n')
-  assert kernels.quota(tmp_path) == cores

@@ -1,0 +1,148 @@
+"""The native kernels prove themselves before they are used.
+
+TensorFlow is open to later versions, and its registry of custom calls is found by a mangled name. So a child process
+computes a linear map and a GRU layer, values and gradients, by the kernels and by XLA, and compares them. A wrong
+answer, a crash or a hang becomes a line, and charlm goes on without the kernels.
+
+The verdict is kept in the cache, for this TensorFlow, this library and this processor. Nothing is computed here, in the
+process that asks.
+"""
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
+import os
+import pathlib
+import platform
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from flags.paths import cache_root
+
+COMMAND = [sys.executable, '-m', 'charlm.network.backend.self_check']
+SECONDS = 120  # for the child, of which the import of TensorFlow takes four
+SOUND = 'sound'
+TOLERANCE = 1e-4  # of the largest number of a tensor, in float32
+STEPS, ROWS, UNITS = 4, 3, 40
+
+
+@functools.cache
+def problem(library: pathlib.Path) -> str:
+  """What is wrong with the kernels in this library, in a line; '' where nothing is."""
+  kept = cache_root() / 'self_check' / _key(library)
+  verdict = _read(kept) or _run(kept)
+  return '' if verdict == SOUND else verdict
+
+
+def _key(library):
+  """Changes with all that a verdict is of: TensorFlow, the library, the processor, this check."""
+  cpu = platform.processor()
+  with contextlib.suppress(OSError):
+    cpu = re.findall(r'^flags.*$', pathlib.Path('/proc/cpuinfo').read_text(), re.MULTILINE)[:1]
+  facts = importlib.metadata.version('tensorflow'), platform.machine(), cpu, sys.version
+  digest = hashlib.sha256(repr(facts).encode())
+  for path in library, pathlib.Path(__file__):
+    digest.update(path.read_bytes())
+  return digest.hexdigest()[:32]
+
+
+def _read(kept):
+  """The verdict that was kept, '' where there is none, or not the whole of it."""
+  try:
+    text = kept.read_text()
+  except OSError:
+    return ''
+  return text[:-1] if text.endswith('\n') else ''
+
+
+def _run(kept):
+  """The verdict of the child, which is then kept; without a cache to write to, it runs each time."""
+  try:
+    child = subprocess.run(COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
+                           env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}, check=False)
+  except subprocess.TimeoutExpired:
+    return f'their self-check took more than {SECONDS} seconds'
+  except OSError as error:
+    return f'their self-check cannot be run ({error.strerror})'
+  lines = child.stdout.split('\n')[:-1]
+  if child.returncode < 0:
+    verdict = f'their self-check crashed ({signal.Signals(-child.returncode).name})'
+  elif child.returncode or not lines:
+    verdict = f'their self-check failed ({(child.stderr.split() and child.stderr.splitlines()[-1]) or child.returncode})'
+  else:
+    verdict = lines[-1]
+  with contextlib.suppress(OSError):
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    kept.write_text(verdict + '\n')
+  return verdict
+
+
+# What follows is of the child.
+
+
+def compare() -> str:
+  """SOUND, or which result of the kernels is not that of XLA."""
+  from charlm.network.backend import kernels
+  from charlm.network.backend.native import NativeBackend
+  from charlm.network.backend.xla import XlaBackend
+  missing = kernels.register()[1]
+  if missing:
+    return missing
+  for name, compute in (('a linear map', _linear_map), ('a GRU layer', _gru_layer)):
+    found, wanted = (compute(backend) for backend in (NativeBackend(), XlaBackend()))
+    for i, (got, want) in enumerate(zip(found, wanted, strict=True)):
+      error, size = abs(got - want).max(), abs(want).max()
+      if not error <= TOLERANCE * size:
+        return f'{name} by the kernels is wrong (result {i} is off by {error:.3g} of {size:.3g})'
+  return SOUND
+
+
+def _with_gradients(function: Callable[..., Any], shapes: list[tuple]) -> list[Any]:
+  """-> what a compiled function makes of numbers of these shapes, and its gradients in all of them."""
+  import numpy as np
+  import tensorflow as tf
+  random = np.random.default_rng(0)
+
+  @tf.function(jit_compile=True, autograph=False)
+  def run(*given):
+    with tf.GradientTape() as tape:
+      tape.watch(given)
+      result = function(*given)
+      loss = tf.reduce_sum(result * tf.sin(result))
+    return [result, *tape.gradient(loss, given)]
+
+  return [t.numpy() for t in run(*(tf.constant(random.normal(size=shape), tf.float32) for shape in shapes))]
+
+
+def _linear_map(backend):
+  from charlm.network.backend.base import LinearWeights
+  from charlm.network.normalization import centre
+  groups = (2 * UNITS, UNITS)
+
+  def call(x, W, gain, bias):
+    return backend.linear(LinearWeights('separate', groups, centre(W, groups), gain, bias))(x)
+
+  return _with_gradients(call, [(ROWS, UNITS), (UNITS, sum(groups)), (sum(groups),), (sum(groups),)])
+
+
+def _gru_layer(backend):
+  import numpy as np
+  import tensorflow as tf
+
+  from charlm.network.cells import GRU, Mask
+  from charlm.network.recurrence import Weights
+  keep = np.random.default_rng(1).random((2, STEPS, ROWS, UNITS)) < 0.7
+  masks = [Mask(tf.constant(keep[0])), Mask(tf.constant(keep[1]), 1 / 0.7)]
+
+  def call(x, state, U, gain, bias):
+    return backend.recurrent(GRU, 'separate', Weights(U, gain, bias), lambda shape: masks)(x, state, None)[0]
+
+  return _with_gradients(call, [(STEPS, ROWS, 3 * UNITS), (ROWS, UNITS), (UNITS, 3 * UNITS), (3 * UNITS,), (UNITS,)])
+
+
+if __name__ == '__main__':
+  print(compare())
