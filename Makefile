@@ -35,6 +35,7 @@ demo: $(INSTALLED)  ## train for two minutes on the Python language reference, w
 
 test: $(INSTALLED)  ## lint, and every test
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 clean:  ## remove .venv, the demo and what was built

@@ -1,6 +1,8 @@
 """`Config`: all that a trained model was made with, saved as `config.json` in the workdir."""
 import dataclasses
 import json
+from collections.abc import Mapping
+from typing import Any
 
 from flags.data import DataConfig
 from flags.errors import UserError
@@ -30,9 +32,9 @@ class Config:
     return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)}, indent=2) + '\n'
 
   @classmethod
-  def from_json(cls, text):
+  def from_json(cls, text: str) -> 'Config':
     """Raises UserError where `text` is not a configuration of this version."""
-    groups = {f.name: f.type for f in dataclasses.fields(cls)}
+    groups: dict[str, Any] = {f.name: f.type for f in dataclasses.fields(cls)}
     try:
       values = json.loads(text)
       version = values.pop('format_version', 1)  # the first had no number, and the same fields
@@ -43,11 +45,11 @@ class Config:
     except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
       raise UserError(f'not a charlm configuration ({error})') from error
 
-  def flat(self):
+  def flat(self) -> dict[str, Any]:
     """Flag name -> value."""
     return {k: v for group in dataclasses.asdict(self).values() for k, v in group.items()}
 
-  def replace(self, values):
+  def replace(self, values: Mapping[str, Any]) -> 'Config':
     """With these values of flags, by name."""
     assert values.keys() <= self.flat().keys(), values
     groups = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -5,12 +5,12 @@ from flags.errors import UserError
 from flags.schema import Checked, field, unescaped
 
 
-def is_path(corpus):
+def is_path(corpus: str) -> bool:
   """Whether --corpus names a place on the disk, and not a text by its own name."""
   return corpus not in ('pydoc', 'stdlib') and not corpus.startswith('tfds:')
 
 
-def parse_lengths(text):
+def parse_lengths(text: str) -> tuple[int, ...]:
   """'50,100,200' -> (50, 100, 200)."""
   try:
     lengths = tuple(int(n) for n in text.split(',')) if text else ()
@@ -77,22 +77,22 @@ class DataConfig(Checked):
       only_with={'document_reset': ()})
 
   @property
-  def separator(self):
+  def separator(self) -> bytes:
     """--document_separator in bytes, line ends and tabs put in."""
     return unescaped(self.document_separator).encode('utf-8', 'surrogateescape')
 
-  def check_recurrence(self, recurrence):
+  def check_recurrence(self, recurrence: str) -> None:
     """Raises UserError where --recurrence asks for kernels that know of no documents."""
     if self.document_reset and recurrence == 'native':
       raise UserError('--recurrence=native with --document_reset: expected auto or xla, because the native kernels '
                       'cannot start afresh inside a chunk')
 
   @property
-  def lengths(self):
+  def lengths(self) -> tuple[int, ...]:
     """The chunk lengths in the order in which they are trained on."""
     return parse_lengths(self.chunk_curriculum) or (self.chunk_length,)
 
-  def check(self):
+  def check(self) -> None:
     if self.valid_fraction + self.test_fraction >= 1:
       raise UserError(f'--valid_fraction={self.valid_fraction} and --test_fraction={self.test_fraction}: expected '
                       'a sum below 1, so that text to train on is left')

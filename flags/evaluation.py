@@ -52,7 +52,7 @@ class EvaluateConfig(Checked):
   seed: int = field(0, 'What the draws of --mc_dropout and --free_running follow from. Change it to see how much of a '
                     'difference is luck.', minimum=0, maximum=2**31 - 1)
 
-  def check(self):
+  def check(self) -> None:
     if self.dynamic and self.mc_dropout:
       raise UserError(f'--dynamic with --mc_dropout={self.mc_dropout}: expected one of the two')
     if self.free_running == 1:

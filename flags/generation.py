@@ -31,7 +31,7 @@ class SampleConfig(Checked):
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'best (by validation loss) or last.', choices=['best', 'last'])
 
-  def check(self):
+  def check(self) -> None:
     if self.prompt and self.prompt_file:
       raise UserError(f'--prompt and --prompt_file={self.prompt_file}: expected one of the two')
     if self.interactive and self.num_samples > 1:

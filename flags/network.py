@@ -5,7 +5,7 @@ import re
 from flags.errors import UserError
 from flags.schema import Checked, field, share
 
-MAPS = {'gru': 3, 'lstm': 4}  # of each cell: a unit has so many weights for each number that it reads
+GATES = {'gru': 3, 'lstm': 4}  # of each cell: a unit has so many weights for each number that it reads
 
 
 DROPOUTS = 'dropout', 'input_dropout', 'layer_dropout', 'output_dropout', 'recurrent_dropout'
@@ -22,7 +22,7 @@ class ModelConfig(Checked):
       only_with={'input_layers': ()})
   cell: str = field('gru', 'Recurrent cell: gru, or lstm, which has a third more weights and twice the state: to '
                     'compare, or for recipes that are known for it. The native kernels have gru.',
-                    choices=list(MAPS), short='Recurrent cell: gru or lstm.')
+                    choices=list(GATES), short='Recurrent cell: gru or lstm.')
   layers: int = field(2, 'Recurrent layers. Two or three are best for most text.', minimum=1,
       short='Recurrent layers.')
   units: int = field(256, 'Units of a recurrent layer: the memory of the model. Work grows with its square.',
@@ -97,24 +97,24 @@ class ModelConfig(Checked):
                              'have it, slower on most CPUs.', choices=['float32', 'bfloat16'])
 
   @classmethod
-  def of_training(cls):
+  def of_training(cls) -> tuple[str, ...]:
     """Flags that change what is learned from a step, but neither the weights' shapes nor what the model is after it."""
     return (*DROPOUTS, 'embedding_dropout', 'weight_drop', 'dropout_per', 'reset_probability', 'activation_penalty',
             'temporal_penalty')
 
   @property
-  def drops(self):
+  def drops(self) -> bool:
     """Whether training drops anything at random."""
     rates = [f.name for f in dataclasses.fields(self) if f.type is float and re.search('drop|zoneout', f.name)]
     return any(getattr(self, name) for name in rates)
 
   @property
-  def least_weights(self):
+  def least_weights(self) -> int:
     """Numbers in the largest weights, whatever the vocabulary: a lower bound that costs nothing to know."""
     entry = self.embedding_size * self.input_units + self.input_units**2 * (self.input_layers - 1)
-    return (entry if self.input_layers else 0) + MAPS[self.cell] * self.units**2 * (2 * self.layers - 1)
+    return (entry if self.input_layers else 0) + GATES[self.cell] * self.units**2 * (2 * self.layers - 1)
 
-  def check(self):
+  def check(self) -> None:
     for name in (*DROPOUTS, 'embedding_dropout', 'zoneout', 'zoneout_output', 'weight_drop'):
       rate = getattr(self, name)
       if 0 < rate < 1 / 256:

@@ -3,7 +3,7 @@ import dataclasses
 import difflib
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 from absl import flags
 
@@ -12,7 +12,7 @@ from flags.schema import KINDS
 
 PRESETS = pathlib.Path(__file__).parent / 'presets'
 INSTEAD = {'chunk_curriculum': 'chunk_length'}  # a flag beside a preset, and what of the preset it replaces
-_DEFINE = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float,
+_DEFINE: dict[type, Any] = {bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float,
            str: flags.DEFINE_string}
 
 
@@ -32,7 +32,7 @@ def parse(argv: Sequence[str], groups: Sequence[type]) -> dict[str, Any]:
   values = flags.FlagValues()
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
   for f in fields.values():
-    _DEFINE[f.type](f.name, f.default, f.metadata['help'], flag_values=values)
+    _DEFINE[cast(type, f.type)](f.name, f.default, f.metadata['help'], flag_values=values)
   arguments = argv[1:]
   try:
     rest = values([argv[0], *arguments])[1:]
@@ -50,7 +50,7 @@ def parse(argv: Sequence[str], groups: Sequence[type]) -> dict[str, Any]:
     flag, _, value = str(error).removeprefix('flag --').partition(':')[0].partition('=')
     if flag not in fields:
       raise UserError(f'{flag.partition(" ")[0]}: expected a file, such as --flagfile=my.flags') from error
-    raise UserError(f'--{flag}={value}: expected {KINDS[fields[flag].type]}') from error
+    raise UserError(f'--{flag}={value}: expected {KINDS[cast(type, fields[flag].type)]}') from error
   except UnicodeDecodeError as error:
     raise UserError('--flagfile: expected a text file with a flag in each line, not a binary one') from error
   except flags.Error as error:

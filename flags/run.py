@@ -18,6 +18,6 @@ class RunConfig(Checked):
   profile: bool = field(False, 'Profile ten steps, once the first steps are over, for TensorBoard\'s Profile page (pip '
                         'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')
 
-  def check(self):
+  def check(self) -> None:
     if not self.workdir:
       raise UserError('--workdir: expected a folder for the model, such as --workdir=runs/first')

@@ -2,7 +2,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from flags.errors import UserError
 
@@ -50,10 +50,10 @@ class Checked:
   def __post_init__(self) -> None:
     fields = dataclasses.fields(self)  # type: ignore[arg-type]
     for f in fields:
-      value = getattr(self, f.name)
-      if type(value) is not f.type and not (f.type is float and type(value) is int):
-        raise UserError(f'--{f.name}={value}: expected {KINDS[f.type]}')
-      if f.type is float and not math.isfinite(value):
+      value, kind = getattr(self, f.name), cast(Any, f.type)
+      if type(value) is not kind and not (kind is float and type(value) is int):
+        raise UserError(f'--{f.name}={value}: expected {KINDS[kind]}')
+      if kind is float and not math.isfinite(value):
         raise UserError(f'--{f.name}={value}: expected a finite number')
       if not accepts(f.metadata, value):
         raise UserError(f'--{f.name}={value}: expected {expected(f.metadata)}')

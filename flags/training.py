@@ -2,6 +2,7 @@
 import dataclasses
 import math
 import statistics
+from collections.abc import Sequence
 
 from flags.errors import UserError
 from flags.schema import Checked, field
@@ -122,24 +123,24 @@ class TrainConfig(Checked):
       only_with={'init_from': ()})
 
   @property
-  def most_epochs(self):
+  def max_epochs(self) -> float:
     """Passes over the text after which a run ends; 0 where it ends by another limit."""
     return self.epochs or (0 if self.steps or self.max_minutes else 10)
 
-  def needing_validation(self):
+  def needing_validation(self) -> list[str]:
     """The flags that wait for validation losses, as they were given."""
     needing = {'patience': self.patience, 'schedule': self.schedule == 'plateau',
                'average': self.average == 'validation'}
     return [f'--{name}={getattr(self, name)}' for name, needs in needing.items() if needs]
 
-  def waits(self):
+  def waits(self) -> dict[str, int]:
     """{flag: the first evaluation at which it can act}, for those that wait for validation losses."""
     waits = {'patience': (self.patience, self.patience + 1),
              'plateau_patience': (self.schedule == 'plateau', self.plateau_patience + 1),
              'average_patience': (self.average == 'validation', self.average_patience + 2)}
     return {name: first for name, (acts, first) in waits.items() if acts}
 
-  def check(self):
+  def check(self) -> None:
     for flag in () if self.eval_every else self.needing_validation():
       raise UserError(f'{flag} with --eval_every=0: expected evaluations to wait for, such as --eval_every=500')
     if self.optimizer.lower() == 'ftrl':
@@ -158,8 +159,8 @@ class TrainConfig(Checked):
                         f'expected a patience of more than {first - 1}')
     if self.steps:
       self._check_waits(self.steps, f'--steps={self.steps}')
-    if self.most_epochs:
-      self._check_flat(self.most_epochs, f'{self.most_epochs:g}')
+    if self.max_epochs:
+      self._check_flat(self.max_epochs, f'{self.max_epochs:g}')
 
   def _check_waits(self, steps, end):
     """Raises UserError where what waits for validation losses cannot act in so many steps. end: what says so."""
@@ -173,11 +174,11 @@ class TrainConfig(Checked):
       raise UserError(f'--flat_epochs={self.flat_epochs}: expected more than {self.flat_epochs + 1} epochs, for it to '
                       f'have an effect, not {words}')
 
-  def check_epochs(self, steps_of_epoch):
+  def check_epochs(self, steps_of_epoch: Sequence[int]) -> None:
     """As `check`, once it is known how many steps an epoch has: a number for each chunk length that has its turn."""
-    if self.most_epochs:
-      steps = math.ceil(self.most_epochs * statistics.mean(steps_of_epoch))
-      self._check_waits(steps, f'{self.most_epochs:g} epochs ({steps:,} steps)')
+    if self.max_epochs:
+      steps = math.ceil(self.max_epochs * statistics.mean(steps_of_epoch))
+      self._check_waits(steps, f'{self.max_epochs:g} epochs ({steps:,} steps)')
     if self.steps:
       epochs = self.steps / statistics.harmonic_mean(steps_of_epoch)
       self._check_flat(epochs, f'{epochs:.2g} (--steps={self.steps})')

@@ -1,14 +1,11 @@
 """charlm-export: writes a trained model as a SavedModel for TF Serving."""
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from charlm.commands import console
 from charlm.workdir import layout
 from flags.errors import UserError
 from flags.serving import ExportConfig
-
-if TYPE_CHECKING:
-  from charlm.workdir.trained_model import TrainedModel
 
 
 def main(given: dict[str, Any]) -> None:
@@ -36,7 +33,7 @@ def main(given: dict[str, Any]) -> None:
         f'--model_base_path={path.parent.resolve()}')
 
 
-def facts(opened: 'TrainedModel') -> dict[str, Any]:
+def facts(opened: Any) -> dict[str, Any]:
   """What a client may want to know of a model: its configuration, step, and validation loss (None if not known)."""
   state = opened.state
   valid = state['best_nats'] if state['step'] == state['best_step'] else None

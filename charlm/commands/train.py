@@ -3,10 +3,12 @@ import dataclasses
 import pathlib
 import sys
 import time
+from typing import Any
 
 from charlm.commands import console
 from charlm.training import resume, summary
 from charlm.workdir import checkpoint, layout
+from flags.config import Config
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.network import ModelConfig
@@ -16,7 +18,7 @@ from flags.training import TrainConfig
 SAMPLE_TOKENS = 400  # of the samples that are written while training
 
 
-def main(given):
+def main(given: dict[str, Any]) -> None:
   """trains a language model on a text.
 
   charlm-train --corpus=my.txt --workdir=runs/mine --max_minutes=10
@@ -60,7 +62,7 @@ def main(given):
   print(summary.summarize(folder, one.state(), config.train.average))
 
 
-def keep(trainer, config, tokenizer, resumes):
+def keep(trainer: Any, config: Config, tokenizer: Any, resumes: bool) -> None:
   """Trains in the workdir, which no other run may use meanwhile. Nothing is written before all fits together."""
   folder = trainer.workdir
   with layout.lock(folder):
@@ -72,7 +74,7 @@ def keep(trainer, config, tokenizer, resumes):
     trainer.train()
 
 
-def read_text(folder, config, resumes):
+def read_text(folder: str, config: Config, resumes: bool) -> tuple[Any, dict[str, Any], Any]:
   """-> the tokenizer, {split: TokenFile}, and the weights to start from, if --init_from names some."""
   from charlm.workdir import trained_model
   from data_pipeline import prepare
@@ -89,7 +91,7 @@ def read_text(folder, config, resumes):
   return tokenizer, files, weights
 
 
-def make_learner(config, vocab_size, backend, distribution, weights):
+def make_learner(config: Config, vocab_size: int, backend: Any, distribution: Any, weights: Any) -> Any:
   """The model with its first weights, and what trains it. weights: arrays of a checkpoint, or None."""
   from charlm.network.model import LanguageModel
   from charlm.training.learner import Learner
@@ -100,12 +102,12 @@ def make_learner(config, vocab_size, backend, distribution, weights):
   return Learner(model, config.train, config.data, distribution)
 
 
-def fitted(config, given, files, vocab_size, replicas):
+def fitted(config: Config, given: dict[str, Any], files: dict[str, Any], vocab_size: int, replicas: int) -> Config:
   """The configuration with what fits the text and the time; says on standard error what that is."""
   from charlm.network import runtime
   from charlm.training import autoconfig
   tokens = [files[split].num_tokens if split in files else 0 for split in ('train', 'valid')]
-  setting = autoconfig.Setting(*tokens, vocab_size, runtime.threads(), replicas)
+  setting = autoconfig.Setting(tokens[0], tokens[1], vocab_size, runtime.threads(), replicas)
   chosen, minutes = autoconfig.choose(config, given, setting), config.train.max_minutes
   if chosen:
     flags = ' '.join(f'--{name}={value}' for name, value in chosen.items())

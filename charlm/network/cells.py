@@ -13,13 +13,15 @@ A mask scales a gate, the candidate or a change of the state: units that are not
 Zoneout (Krueger et al. 2017) lets a unit keep its old value: in the GRU by a mask on the update gate, in the LSTM by
 one for the cell and one for the output. Recurrent dropout (Semeniuta et al. 2016) is a mask on the candidate.
 """
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from charlm.network.normalization import EPSILON
 from flags.network import ModelConfig
+
+Gates = Sequence[tf.Tensor]  # k tensors [B, H]
 
 
 class Mask(NamedTuple):
@@ -60,7 +62,8 @@ def sigmoid(x: tf.Tensor) -> tf.Tensor:
   return 0.5 * tf.tanh(0.5 * x) + 0.5
 
 
-def gru_forward(x, a, h, bias, factors=(1.0, 1.0)):
+def gru_forward(x: Gates, a: Gates, h: tf.Tensor, bias: tf.Tensor,
+                factors: Sequence[Any] = (1.0, 1.0)) -> tuple[Any, tuple]:
   """One token of the GRU with layer norm (Ba, Kiros, Hinton 2016, supplement) or without; reset after the product:
 
       r, z = sigmoid(x_g + a_g)               x_g = LN(W_g x; alpha_xg) + beta_g,  a_g = LN(U_g h; alpha_hg)
@@ -77,7 +80,8 @@ def gru_forward(x, a, h, bias, factors=(1.0, 1.0)):
   return h + m_z * z * (m_c * c - h), (r, z, c)
 
 
-def gru_backward(dh, activations, a, h, bias, factors=(1.0, 1.0)):
+def gru_backward(dh: tf.Tensor, activations: tuple, a: Gates, h: tf.Tensor, bias: tf.Tensor,
+                 factors: Sequence[Any] = (1.0, 1.0)) -> tuple[tuple, tuple, Any, Any]:
   """The gradient of `gru_forward`."""
   r, z, c = activations
   m_z, m_c = factors
@@ -100,7 +104,8 @@ def _moved(old, new, share):
   return new if isinstance(share, float) and share == 1 else old + share * (new - old)
 
 
-def lstm_forward(x, a, state, norm, factors=(1.0, 1.0, 1.0)):
+def lstm_forward(x: Gates, a: Gates, state: tuple, norm: tuple,
+                 factors: Sequence[Any] = (1.0, 1.0, 1.0)) -> tuple[Any, tuple]:
   """One token of the LSTM with layer norm (Ba, Kiros, Hinton 2016, supplement) or without:
 
       i, f, o = sigmoid(x_g + a_g)            x = LN(W x; alpha_x) + beta,  a = LN(U h; alpha_h)
@@ -122,11 +127,12 @@ def lstm_forward(x, a, state, norm, factors=(1.0, 1.0, 1.0)):
   return (_moved(h, o * t, m_h), _moved(c, full, m_c)), (i, f, g, o, t)
 
 
-def lstm_backward(dstate, activations, a, state, norm, factors=(1.0, 1.0, 1.0)):
+def lstm_backward(dstate: tuple, activations: tuple, a: Gates, state: tuple, norm: tuple,
+                  factors: Sequence[Any] = (1.0, 1.0, 1.0)) -> tuple[tuple, tuple, Any, Any]:
   """The gradient of `lstm_forward`."""
   (dh, dc), (_, c), (i, f, g, o, t), (m_c, m_g, m_h) = dstate, state, activations, factors
   dfull = dt = m_h * dh * o * (1 - t * t)
-  dnorm = ()
+  dnorm: tuple = ()
   if norm:
     n, inverse = _cell_norm(f * c + m_g * i * g)
     dnorm = (dt * n, dt)

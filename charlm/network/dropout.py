@@ -92,7 +92,7 @@ class Dropout:
 
   def keep_mask(self, flag: str, shape: tuple[int, int, int], layer: int = 0) -> tf.Tensor | None:
     """[T, B, H] bool, or None where all units are kept. --dropout_per=sequence: the same for all tokens."""
-    if not self.drops(flag):
+    if self.noise is None or not self.drops(flag):
       return None
     steps, rows, units = shape
     once = self.config.dropout_per == 'sequence' and not flag.startswith('zoneout')
@@ -109,7 +109,7 @@ class Dropout:
 
     columns: m, or 1 to drop whole rows of the matrix.
     """
-    if not self.drops(flag):
+    if self.noise is None or not self.drops(flag):
       return weights
     rate = getattr(self.config, flag)
     keep = keep_mask((1, weights.shape[0], columns), rate, self.noise.key(flag, layer))[0]

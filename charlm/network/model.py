@@ -98,7 +98,7 @@ class LanguageModel(tf.Module):
     """
     batch_size = tf.shape(rows)[0] if rows.shape[0] is None else rows.shape[0]
     initial = self.initial_state(batch_size, noise)
-    if Dropout(self.config, noise).drops('reset_probability'):
+    if noise is not None and self.config.reset_probability:
       rows |= noise.uniform('reset_probability', batch_size) < self.config.reset_probability
     return tf.nest.map_structure(lambda s, i: tf.where(rows[:, None], i, s), state, initial)
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from flags.config import Config
 from flags.data import DataConfig
-from flags.network import MAPS
+from flags.network import GATES
 
 # The recipe that the others are scaled from: --preset=shakespeare_quick, with the weight decay that many passes want.
 MINUTES, TOKENS = 2.0, 3.2e6
@@ -145,7 +145,7 @@ def provisional(given: Mapping[str, Any]) -> dict[str, Any]:
 def seconds_per_token(config: Config, units: int, vocab_size: int) -> float:
   """Of training on 2 cores: benchmarks/README.md, the cost of training per token."""
   model, train = config.model, config.train
-  products = MAPS[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
+  products = GATES[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
   native = (model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
             and model.compute_dtype == 'float32')
   slower = (1.0 if native else 1.4) * (2.6 if train.multi_step else 1) * (2.2 if train.professor_forcing else 1)

@@ -36,7 +36,7 @@ class Budget:
     config = self.config
     if config.max_minutes and not config.steps and not config.epochs:
       return min(1.0, self.seconds() / self.training_seconds())
-    shares = [step / config.steps if config.steps else 0, epochs / config.most_epochs if config.most_epochs else 0]
+    shares = [step / config.steps if config.steps else 0, epochs / config.max_epochs if config.max_epochs else 0]
     return min(1.0, max(shares))
 
   def training_seconds(self) -> float:

@@ -1,4 +1,5 @@
 """The chunks that a run trains on, one after the other, from where it stands."""
+from collections.abc import Iterator
 from typing import Any
 
 from charlm.training.distribution import Distribution
@@ -20,7 +21,8 @@ class TrainingChunks:
     self._config, self._file, self._distribution = config, file, distribution
     self._rows = training_rows(file.num_tokens, config.batch_size)
     self.cursor = Cursor()
-    self._length, self._stream = 0, iter(())
+    self._length = 0
+    self._stream: Iterator[Any] = iter(())
 
   def state(self) -> dict[str, Any]:
     """Where it stands, for a checkpoint."""

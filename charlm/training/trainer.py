@@ -58,10 +58,11 @@ class Trainer:
     self.scorer = DistributedScorer(learner.evaluated, learner.distribution)
     self.chunks = TrainingChunks(run.config.data, files['train'], learner.distribution)
     self.monitor, self.metrics = LossMonitor(run.config.train), metrics.StepMetrics()
-    self.members = [self.chunks, self.budget, self.monitor, self.metrics]
+    self.members: list[Any] = [self.chunks, self.budget, self.monitor, self.metrics]
     self.decisions = Decisions(run.config.train, budget, self.monitor)
     self.step, self.tokens, self.finished = 0, 0, ''
-    self.carry, self.uncollected, self.saved_step = learner.initial_carry(), [], 0
+    self.carry, self.saved_step = learner.initial_carry(), 0
+    self.uncollected: list[dict[str, tf.Tensor]] = []
     found = checkpoint.newest(self.workdir)
     if found:
       self._restore(*found)

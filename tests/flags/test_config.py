@@ -128,7 +128,7 @@ def test_what_waits_for_the_validation_loss_needs_one(name, value):
 @pytest.mark.parametrize('limits,epochs', [
     ({}, 10), ({'epochs': 2.5}, 2.5), ({'steps': 5}, 0), ({'max_minutes': 1.0}, 0), ({'epochs': 2.0, 'steps': 5}, 2)])
 def test_a_run_without_limits_is_ten_passes(limits, epochs):
-  assert TrainConfig(**limits).most_epochs == epochs
+  assert TrainConfig(**limits).max_epochs == epochs
 
 
 def test_json_round_trip():

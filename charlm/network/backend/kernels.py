@@ -8,6 +8,8 @@ import ctypes
 import functools
 import pathlib
 import sysconfig
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -21,7 +23,7 @@ STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
 
 
 @functools.cache
-def register():
+def register() -> tuple[list[str], str]:
   """Tells XLA of the kernels. -> the instruction sets that this machine can run, best first; why there are none."""
   if not LIBRARY.exists():
     return [], 'they are not built; install again with a C++ compiler on the path'
@@ -50,20 +52,22 @@ def _pack(b):
   return _call('pack', [b], [(m * -(-k // WIDEST_PANEL) * WIDEST_PANEL,)], m, k)[0]
 
 
-def fixed_product(b):
+def fixed_product(b: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
   """-> a [n, m] -> a b [n, k], for products of few rows with the same b [m, k], which is laid out here, once."""
   packed, (m, k) = _pack(b), b.shape
   return lambda a: _call('packed_product', [a, packed], [(a.shape[0], k)], a.shape[0], m, k)[0]
 
 
-def fixed_map(W, gain, bias, groups):
+def fixed_map(W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor,
+              groups: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
   """-> `linear_map` of x [n, m], for few rows."""
   packed, (m, k) = _pack(W), W.shape
   return lambda x: _call('packed_map', [x, packed, gain, bias], [(x.shape[0], k)], x.shape[0], m, len(groups),
                          *groups)[0]
 
 
-def fixed_gru(U, gain, bias, factors):
+def fixed_gru(U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor,
+              factors: Sequence[float]) -> Callable[[Any, tf.Tensor], tf.Tensor]:
   """-> (x, state [B, H]) -> state after one token. x [B, 3H] or a Lookup of tokens [B]; factors of the masks."""
   packed = _pack(U)
 
@@ -77,7 +81,7 @@ def fixed_gru(U, gain, bias, factors):
 
 
 @tf.custom_gradient
-def matmul(a, b):
+def matmul(a: tf.Tensor, b: tf.Tensor) -> Any:
   """a [n, m], b [m, k] -> a b [n, k], float32. All shapes in this file are static."""
   (n, m), k = a.shape, b.shape[1]
   return _call('product', [a, b], [(n, k)], n, m, k, False)[0], lambda dc: _product_gradient(a, b, dc)
@@ -89,7 +93,8 @@ def _product_gradient(a, b, dc):
           _call('transposed_product', [a, dc], [(m, k)], m, n, k)[0])
 
 
-def linear_map(x, W, gain, bias, groups, *, differentiable):
+def linear_map(x: tf.Tensor, W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, groups: Sequence[int], *,
+               differentiable: bool) -> tf.Tensor:
   """`model.Map`: x [n, m], W [m, sum(groups)] `centre`d -> LN(x W; gain) + bias [n, sum(groups)], float32."""
   (n, m), columns, numbers = x.shape, W.shape[1], (len(groups), *groups)
 
@@ -109,7 +114,8 @@ def linear_map(x, W, gain, bias, groups, *, differentiable):
   return call(x, W, gain, bias)
 
 
-def gru(x, start, U, gain, bias, masks, *, differentiable):
+def gru(x: Any, start: tf.Tensor, U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, masks: Sequence[Any], *,
+        differentiable: bool) -> tf.Tensor:
   """`recurrence.recurrent_layer` for cells.GRU, float32: -> states after each token [T, B, H].
 
   x [T, B, 3H] or recurrence.Lookup, start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in

@@ -68,11 +68,11 @@ def _run(kept):
     return f'their self-check took more than {SECONDS} seconds'
   except OSError as error:
     return f'their self-check cannot be run ({error.strerror})'
-  lines = child.stdout.split('\n')[:-1]
+  lines, errors = child.stdout.splitlines(), child.stderr.splitlines()
   if child.returncode < 0:
     verdict = f'their self-check crashed ({signal.Signals(-child.returncode).name})'
   elif child.returncode or not lines:
-    verdict = f'their self-check failed ({(child.stderr.split() and child.stderr.splitlines()[-1]) or child.returncode})'
+    verdict = f'their self-check failed ({errors[-1] if errors else child.returncode})'
   else:
     verdict = lines[-1]
   with contextlib.suppress(OSError):

@@ -40,7 +40,11 @@ class XlaBackend:
     """As `Backend.recurrent`."""
     layer = recurrence.Recurrence(cell, norm, self.product)
     weights = weights._replace(U=layer.centred(weights.U))
-    return lambda x, state, resets=None: layer(x, state, weights, masks(base.layer_shape(x, weights)), resets)
+
+    def read(x, state, resets=None):
+      return layer(x, state, weights, masks(base.layer_shape(x, weights)), resets)
+
+    return read
 
   def stepping(self) -> 'XlaStepping':
     """As `Backend.stepping`."""

@@ -1,5 +1,4 @@
 """A trained model is opened where all of it belongs together."""
-import json
 import shutil
 
 import pytest
@@ -13,9 +12,8 @@ from flags.network import ModelConfig
     (lambda folder: None, ['config.json']),
     (lambda folder: (folder / 'config.json').write_text(Config(model=ModelConfig(units=8)).to_json().replace(
       '"units": 8', '"units": 8.5')), ['config.json', '--units=8.5', 'an integer']),
-    (lambda folder: (folder / 'config.json').write_text(json.dumps({
-      name: group | ({'units': 13} if name == 'model' else {})
-      for name, group in json.loads((folder / 'config.json').read_text()).items()})),
+    (lambda folder: (folder / 'config.json').write_text(Config.from_json(
+      (folder / 'config.json').read_text()).replace({'units': 13}).to_json()),
      ['config.json', 'first model/', 'of shape', 'expected of shape']),
     (lambda folder: shutil.rmtree(folder / 'checkpoints'), ['no checkpoint']),
     (lambda folder: (folder / 'config.json').write_text('{'), ['config.json', 'not a charlm configuration']),
