@@ -102,9 +102,9 @@ def sample_categorical(p: tf.Tensor, numbers: tf.Tensor) -> tf.Tensor:
   Returns:
     [B] int32; never a token with p = 0.
   """
-  climb = tf.cumsum(p, axis=1)
-  height = numbers * climb[:, -1:]
-  return tf.squeeze(tf.raw_ops.UpperBound(sorted_inputs=climb, values=height, out_type=tf.int32), 1)
+  cumulative = tf.cumsum(p, axis=1)
+  thresholds = numbers * cumulative[:, -1:]
+  return tf.squeeze(tf.raw_ops.UpperBound(sorted_inputs=cumulative, values=thresholds, out_type=tf.int32), 1)
 
 
 def per_row(value: Any, rows: tf.Tensor | int, dtype: tf.DType) -> tf.Tensor:

@@ -1,4 +1,4 @@
-"""Prompts: the text that a model goes on from, and what an empty one is. Needs no TensorFlow but in a graph."""
+"""Prompts: the text that a model goes on from, and what an empty one is. Imports TensorFlow only for a graph."""
 import pathlib
 import sys
 from typing import TYPE_CHECKING, NamedTuple

@@ -1,4 +1,4 @@
-"""Samples and answers on the terminal, printed as they are written. Needs no TensorFlow of its own."""
+"""Samples and answers on the terminal, printed as they are written. Imports no TensorFlow."""
 import contextlib
 import signal
 import sys
@@ -37,7 +37,7 @@ def write_samples(session: 'TimedSession', tokenizer: Tokenizer, config: SampleC
   ids = encode_user_prompt(tokenizer, prompt)
   texts = [TextStream(tokenizer, unescaped(config.stop), prompt.text) for _ in range(config.num_samples)]
   titles = [f'==> sample {i} of {len(texts)} <==\n' if len(texts) > 1 else '' for i in range(1, len(texts) + 1)]
-  printed = [title + text.opening for title, text in zip(titles, texts, strict=True)]
+  printed = [title + text.prompt_text for title, text in zip(titles, texts, strict=True)]
   show(printed[0])
   state, left = session.read(ids), config.length
   while left and not all(text.stopped for text in texts):
@@ -55,7 +55,7 @@ def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig
              lines: Iterable[bytes]) -> None:
   """Answers each line; the state is carried on from line to line. An empty line lets the model go on.
 
-  A line that the tokenizer cannot read is told on standard error and passed over.
+  A line that the tokenizer cannot read is reported on standard error and skipped.
 
   Args:
     session: of one text.
@@ -67,7 +67,7 @@ def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig
   state = None
   if prompt.text:
     state = session.read(encode_user_prompt(tokenizer, prompt))
-    show(TextStream(tokenizer, prompt=prompt.text).opening + '\n')
+    show(TextStream(tokenizer, prompt=prompt.text).prompt_text + '\n')
   for line in lines:
     try:
       if line or state is None:

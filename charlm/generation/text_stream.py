@@ -10,7 +10,7 @@ class TextStream:
 
   Attributes:
     stopped: whether the stop string has turned up.
-    opening: str, the prompt's text, without a character that the prompt leaves unfinished.
+    prompt_text: str, the prompt's text, without a character that the prompt leaves unfinished.
   """
 
   def __init__(self, tokenizer: Tokenizer, stop: str = '', prompt: bytes = b''):
@@ -24,7 +24,7 @@ class TextStream:
     self.stopped = False
     self._tokenizer, self._stop, self._held = tokenizer, stop, ''
     self._decode = codecs.getincrementaldecoder('utf-8')('replace').decode
-    self.opening = self._decode(prompt)
+    self.prompt_text = self._decode(prompt)
 
   def push(self, ids: Any) -> str:
     """Takes in tokens [N] -> what is now certain to be part of the text."""

@@ -69,7 +69,7 @@ class ServedModel(tf.Module):
 
 
 def valid_utf8(text: tf.Tensor) -> tf.Tensor:
-  """[B] string -> the same, less an unfinished character at the end, and U+FFFD for other bytes that are wrong."""
+  """[B] string -> the same without an unfinished character at the end, and with U+FFFD for other invalid bytes."""
   valid = tf.strings.unicode_transcode(text, 'UTF-8', 'UTF-8', errors='replace')
   whole = tf.strings.regex_full_match(text, '\\C*\ufffd')  # the model wrote this U+FFFD; \C is any byte
   return tf.where(whole, valid, tf.strings.regex_replace(valid, '\ufffd$', ''))

@@ -43,7 +43,7 @@ class SelfFeeding:
     # Autodiff takes the gradient of XLA's step; the native one has none.
     step = model.portable().stepper()
 
-    def run(reads_prediction):
+    def run(reads_prediction: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
       return rollout.run(step, rollouts, reads_prediction, numbers, initial=initial,
                          expected=self.config.multi_step_input == 'expected')
 
@@ -67,7 +67,7 @@ def draw(config: TrainConfig, shape: tuple[int, int], batch_size: int, progress:
   """
   steps, count = shape
 
-  def uniform(flag):
+  def uniform(flag: str) -> tf.Tensor:
     numbers = noise.of_rows(lambda rows: tf.random.stateless_uniform(
         [steps, count // batch_size, rows], noise.key(flag), alg='philox'), batch_size, 2)
     return tf.reshape(numbers, [steps, count])

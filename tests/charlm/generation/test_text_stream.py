@@ -34,9 +34,9 @@ def test_text_holds_back_no_more_than_it_must():
 def test_a_text_goes_on_within_a_character_and_may_end_within_one():
   prompt, rest = b'caff\xc3', b'\xa8!\xc3'
   text = TextStream(BYTES, prompt=prompt)
-  assert (text.opening, text.push(list(rest)), text.end()) == ('caff', 'è!', '')
+  assert (text.prompt_text, text.push(list(rest)), text.end()) == ('caff', 'è!', '')
 
 
 def test_the_stop_string_counts_in_what_is_written_only():
   text = TextStream(BYTES, 'ab', prompt=b'ab a')
-  assert (text.opening, text.push(list(b'bcab'))) == ('ab a', 'bc')
+  assert (text.prompt_text, text.push(list(b'bcab'))) == ('ab a', 'bc')
