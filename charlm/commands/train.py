@@ -30,9 +30,7 @@ def main(given: dict[str, Any]) -> None:
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
   folder = run_config.workdir
   config = resume.choose_config(folder, given)
-  text = config.data.corpus
-  if is_path(text) and pathlib.Path(text).expanduser().resolve() == pathlib.Path(folder).resolve():
-    raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
+  check_apart(config.data.corpus, folder)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation import session
     from charlm.network.backend import choice
@@ -60,6 +58,12 @@ def main(given: dict[str, Any]) -> None:
                         session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   keep(one, config, tokenizer, resumes)
   print(summary.summarize(folder, one.state(), config.train.average))
+
+
+def check_apart(corpus: str, folder: str) -> None:
+  """Raises UserError where the workdir is the corpus: the run would learn what it has written."""
+  if is_path(corpus) and pathlib.Path(corpus).expanduser().resolve() == pathlib.Path(folder).resolve():
+    raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
 
 
 def keep(trainer: Any, config: Config, tokenizer: Any, resumes: bool) -> None:
