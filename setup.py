@@ -24,7 +24,7 @@ setuptools.setup(
   # Faster recurrence on CPUs. Where there is no C++ compiler charlm goes on without, and says so.
   ext_modules=[setuptools.Extension(
     'charlm.network.backend._kernels', ['kernels/kernels.cc'], language='c++', optional=True,
-    depends=['kernels/products.h', 'kernels/map.h', 'kernels/gru.h'],
+    depends=[str(path.relative_to(HERE)) for path in sorted(HERE.glob('kernels/*.h'))],
     extra_compile_args=['-O3', '-std=c++17', '-fno-math-errno', '-pthread', '-Wno-psabi', '-Wno-ignored-attributes'])],
   package_data={'flags': ['presets/*.flags']},
   python_requires='>=3.10',

@@ -1,5 +1,5 @@
 // The layer-norm GRU of recurrence.py and cells.py for one instruction set, for some rows of the batch: no row depends
-// on another, so that no thread waits inside a chunk. Included after map.h, by kernels.cc.
+// on another, so that no thread waits inside a chunk. Included after layer_norm.h.
 
 INLINE Vec factor(const unsigned char* mask, long at, float scale, long n) {
   Vec v = Vec{} + scale;
@@ -10,8 +10,8 @@ INLINE Vec factor(const unsigned char* mask, long at, float scale, long n) {
   return v * __builtin_convertvector(bytes, Vec);
 }
 
-// The gates of token `t`, for rows `first` to `last`: a [last - first, stride] = h U -> states and, where `saved` is not
-// null, what the gradient needs.
+// The gates of token `t`, for rows `first` to `last`: a [last - first, stride] = h U -> states and, where `saved` is
+// not null, what the gradient needs.
 static void gru_gates(const Gru& g, long t, long first, long last, const float* a, long stride) {
   const long units = g.units;
   const float* before = t ? g.states + (t - 1) * g.batch * units : g.start;
@@ -49,84 +49,91 @@ static void gru_gates(const Gru& g, long t, long first, long last, const float* 
   }
 }
 
-static long room_of_forward(long rows, long units) { return rows * panels(3 * units) * kPanel; }
+static long forward_scratch(long rows, long units) { return rows * panels(3 * units) * kPanel; }
 
 // All tokens of rows `first` to `last`. `packed`: U.
-static void gru_forward(const Gru& g, const float* packed, long first, long last, float* room) {
+static void gru_forward(const Gru& g, const float* packed, long first, long last, float* scratch) {
   const long units = g.units, stride = panels(3 * units) * kPanel;
   for (long t = 0; t < g.steps; ++t) {
     const float* before = t ? g.states + (t - 1) * g.batch * units : g.start;
-    multiply_panels(last - first, units, stride, before + first * units, packed, 0, panels(3 * units), room, stride);
-    gru_gates(g, t, first, last, room, stride);
+    multiply_panels(last - first, units, stride, before + first * units, packed, 0, panels(3 * units), scratch, stride);
+    gru_gates(g, t, first, last, scratch, stride);
   }
 }
 
-// Steps whose outer products are summed at once: then the product is a large one.
-static long steps_at_once(long rows) { return rows < kBlock ? kBlock / rows : 1; }
-
-static long room_of_backward(long rows, long units) {
-  return rows * panels(units) * kPanel + steps_at_once(rows) * rows * 4 * units + room_of_product(3 * units);
+// Normal values v = a / rms(a) [size], and their gradients d -> those of a, in place; total: the sum of v d.
+INLINE void rms_gradient(const float* normal, long size, float total, float inverse, float* d) {
+  const float mean = total / size;
+  for_vectors(size, EACH { store(d + j, inverse * (load(d + j, n) - mean * load(normal + j, n)), n); });
 }
 
-// Gradients of rows `first` to `last`; those of U, gain, bias and of x where it is a table are added to dU, dgain,
-// dbias and dx. `packed`: U^T as one block.
-static void gru_backward(const Gru& g, const float* packed, long first, long last, float* dU, float* dgain,
-                         float* dbias, float* dx_or_table, float* room) {
+// The gradient of `gru_gates` for one token of one row, `at` of [T, B]: of the product h U -> dproduct [3H], of h but
+// for that product, in place of that of the state after it -> dh [H], and added to gain and bias. h: state before it.
+static void gru_gates_gradient(const Gru& g, long at, const float* h, float* dh, float* dproduct,
+                               const GruGradients& gradients) {
+  const long units = g.units;
+  const float *saved = g.saved + at * 6 * units, *dstate = g.dstates + at * units;
+  float *dgain = gradients.dgain, *dbias = gradients.dbias;
+  float* dx = gradients.dx + (g.tokens ? g.tokens[at] : at) * 3 * units;
+  Vec gates_sum = {}, candidate_sum = {};
+  for_vectors(units, EACH {
+    const Vec n_r = load(saved + j, n), n_z = load(saved + units + j, n), n_c = load(saved + 2 * units + j, n);
+    const Vec r = load(saved + 3 * units + j, n), z = load(saved + 4 * units + j, n);
+    const Vec c = load(saved + 5 * units + j, n), dh_j = load(dh + j, n) + load(dstate + j, n);
+    const Vec gain_c = load(g.gain + 2 * units + j, n);
+    const Vec z_factor = factor(g.update_mask, at * units + j, g.update_scale, n), open = z * z_factor;
+    const Vec c_factor = factor(g.candidate_mask, at * units + j, g.candidate_scale, n);
+    const Vec dz = dh_j * (c * c_factor - load(h + j, n)) * z_factor * z * (1.0f - z);
+    const Vec dc = dh_j * open * c_factor * (1.0f - c * c);
+    const Vec dr = dc * (n_c * gain_c + load(g.bias + j, n)) * r * (1.0f - r), da_c = dc * r;
+    store(dx + j, g.tokens ? load(dx + j, n) + dr : dr, n);
+    store(dx + units + j, g.tokens ? load(dx + units + j, n) + dz : dz, n);
+    store(dx + 2 * units + j, g.tokens ? load(dx + 2 * units + j, n) + dc : dc, n);
+    store(dgain + j, load(dgain + j, n) + dr * n_r, n);
+    store(dgain + units + j, load(dgain + units + j, n) + dz * n_z, n);
+    store(dgain + 2 * units + j, load(dgain + 2 * units + j, n) + da_c * n_c, n);
+    store(dbias + j, load(dbias + j, n) + da_c, n);
+    const Vec dn_r = dr * load(g.gain + j, n), dn_z = dz * load(g.gain + units + j, n), dn_c = da_c * gain_c;
+    gates_sum += dn_r * n_r + dn_z * n_z;
+    candidate_sum += dn_c * n_c;
+    store(dproduct + j, dn_r, n);
+    store(dproduct + units + j, dn_z, n);
+    store(dproduct + 2 * units + j, dn_c, n);
+    store(dh + j, dh_j * (1.0f - open), n);
+  });
+  rms_gradient(saved, 2 * units, sum(gates_sum), g.inverses[2 * at], dproduct);
+  rms_gradient(saved + 2 * units, units, sum(candidate_sum), g.inverses[2 * at + 1], dproduct + 2 * units);
+}
+
+// Tokens whose outer products are summed at once: then the product is a large one.
+static long steps_at_once(long rows) { return rows < kBlock ? kBlock / rows : 1; }
+
+// For `rows` at most.
+static long backward_scratch(long rows, long units) {
+  const long outer_products = rows < kBlock ? kBlock : rows;
+  return rows * panels(units) * kPanel + outer_products * 4 * units + transposed_scratch(3 * units);
+}
+
+// Gradients of rows `first` to `last`, by all tokens. `packed`: U^T as one block.
+static void gru_backward(const Gru& g, const float* packed, long first, long last, const GruGradients& gradients,
+                         float* scratch) {
   const long units = g.units, rows = last - first, stride = panels(units) * kPanel, most = steps_at_once(rows);
-  float *dh = room, *befores = dh + rows * stride, *dproducts = befores + most * rows * units;
-  float* room_of_sum = dproducts + most * rows * 3 * units;
+  float *dh = scratch, *befores = dh + rows * stride, *dproducts = befores + most * rows * units;
+  float* scratch_of_sum = dproducts + most * rows * 3 * units;
   for (long i = 0; i < rows * stride; ++i) dh[i] = 0;
-  long kept = 0;  // steps in befores and dproducts
+  long kept = 0;  // tokens in befores and dproducts
   for (long t = g.steps - 1; t >= 0; --t) {
     const float* before = (t ? g.states + (t - 1) * g.batch * units : g.start) + first * units;
     float* dproduct = dproducts + kept * rows * 3 * units;
     __builtin_memcpy(befores + kept * rows * units, before, rows * units * 4);
-    for (long row = 0; row < rows; ++row) {
-      const long at = t * g.batch + first + row;
-      const float *saved = g.saved + at * 6 * units, *h = before + row * units, *arrived = g.dstates + at * units;
-      float *d = dh + row * stride, *dp = dproduct + row * 3 * units;
-      float* dx = dx_or_table + (g.tokens ? g.tokens[at] : at) * 3 * units;
-      Vec gates_sum = {}, candidate_sum = {};
-      for_vectors(units, EACH {
-        const Vec n_r = load(saved + j, n), n_z = load(saved + units + j, n), n_c = load(saved + 2 * units + j, n);
-        const Vec r = load(saved + 3 * units + j, n), z = load(saved + 4 * units + j, n);
-        const Vec c = load(saved + 5 * units + j, n), dh_j = load(d + j, n) + load(arrived + j, n);
-        const Vec gain_c = load(g.gain + 2 * units + j, n);
-        const Vec z_factor = factor(g.update_mask, at * units + j, g.update_scale, n), open = z * z_factor;
-        const Vec c_factor = factor(g.candidate_mask, at * units + j, g.candidate_scale, n);
-        const Vec dz = dh_j * (c * c_factor - load(h + j, n)) * z_factor * z * (1.0f - z);
-        const Vec dc = dh_j * open * c_factor * (1.0f - c * c);
-        const Vec dr = dc * (n_c * gain_c + load(g.bias + j, n)) * r * (1.0f - r), da_c = dc * r;
-        store(dx + j, g.tokens ? load(dx + j, n) + dr : dr, n);
-        store(dx + units + j, g.tokens ? load(dx + units + j, n) + dz : dz, n);
-        store(dx + 2 * units + j, g.tokens ? load(dx + 2 * units + j, n) + dc : dc, n);
-        store(dgain + j, load(dgain + j, n) + dr * n_r, n);
-        store(dgain + units + j, load(dgain + units + j, n) + dz * n_z, n);
-        store(dgain + 2 * units + j, load(dgain + 2 * units + j, n) + da_c * n_c, n);
-        store(dbias + j, load(dbias + j, n) + da_c, n);
-        const Vec dn_r = dr * load(g.gain + j, n), dn_z = dz * load(g.gain + units + j, n), dn_c = da_c * gain_c;
-        gates_sum += dn_r * n_r + dn_z * n_z;
-        candidate_sum += dn_c * n_c;
-        store(dp + j, dn_r, n);
-        store(dp + units + j, dn_z, n);
-        store(dp + 2 * units + j, dn_c, n);
-        store(d + j, dh_j * (1.0f - open), n);
-      });
-      const float gates_mean = sum(gates_sum) / (2 * units), candidate_mean = sum(candidate_sum) / units;
-      const float gates = g.inverses[2 * at], candidate = g.inverses[2 * at + 1];
-      for_vectors(2 * units, EACH {
-        store(dp + j, gates * (load(dp + j, n) - gates_mean * load(saved + j, n)), n);
-      });
-      for_vectors(units, EACH {
-        const long k = 2 * units + j;
-        store(dp + k, candidate * (load(dp + k, n) - candidate_mean * load(saved + k, n)), n);
-      });
-    }
+    for (long row = 0; row < rows; ++row)
+      gru_gates_gradient(g, t * g.batch + first + row, before + row * units, dh + row * stride,
+                         dproduct + row * 3 * units, gradients);
     for (long p = 0; p < panels(units); ++p)
       tiles(rows, dproduct, 3 * units, 1, packed + p * 3 * units * kPanel, 3 * units, dh + p * kPanel, stride,
             kPanel, true);
     if (++kept == most || !t) {
-      add_transposed(kept * rows, units, 3 * units, befores, dproducts, dU, room_of_sum);
+      add_transposed(kept * rows, units, 3 * units, befores, dproducts, gradients.dU, scratch_of_sum);
       kept = 0;
     }
   }

@@ -1,7 +1,7 @@
-// Vectors and matrix products for one instruction set. kernels.cc includes this once for each, in a namespace of its
-// own, with LANES floats in a vector and tiles of TILE_ROWS x 3 vectors: accumulators, a row of b and one number of a
-// just fit the registers. No include guard, and no inline function of the standard library: the linker would keep one
-// instruction set's copy for all.
+// Vectors and matrix products for one instruction set. instruction_sets.h includes this once for each, in a namespace
+// of its own, with LANES floats in a vector and tiles of TILE_ROWS x 3 vectors: accumulators, a row of b and one number
+// of a just fit the registers. No include guard, and no inline function of the standard library: the linker would keep
+// one instruction set's copy for all.
 
 typedef float Vec __attribute__((vector_size(LANES * 4)));
 typedef int IntVec __attribute__((vector_size(LANES * 4)));
@@ -114,9 +114,9 @@ static void pack(const float* b, long b_row, long b_column, long count, long col
   }
 }
 
-// c (+)= a b for one block of rows: a [rows, count] any strides, b packed. `room`: kRowBlock * kBlock floats.
+// c (+)= a b for one block of rows: a [rows, count] any strides, b packed. `scratch`: kRowBlock * kBlock floats.
 static void product_block(long rows, const float* a, long a_row, long a_step, const float* packed, long count,
-                          float* c, long c_row, long columns, bool add, float* room) {
+                          float* c, long c_row, long columns, bool add, float* scratch) {
   for (long first = 0; first < rows; first += kRowBlock) {
     const long n = rows - first < kRowBlock ? rows - first : kRowBlock;
     const float* from = a + first * a_row;
@@ -124,7 +124,7 @@ static void product_block(long rows, const float* a, long a_row, long a_step, co
       for (long r = 0; r < n; r += TILE_ROWS)
         for (long k = 0; k < count; ++k)
           for (long i = 0; i < TILE_ROWS; ++i)
-            room[r * count + k * TILE_ROWS + i] = r + i < n ? from[(r + i) * a_row + k * a_step] : 0;
+            scratch[r * count + k * TILE_ROWS + i] = r + i < n ? from[(r + i) * a_row + k * a_step] : 0;
     for (long p = 0; p < panels(columns); ++p) {
       const float* b = packed + p * count * kPanel;
       float* to = c + first * c_row + p * kPanel;
@@ -133,22 +133,23 @@ static void product_block(long rows, const float* a, long a_row, long a_step, co
         tiles(n, from, a_row, 1, b, count, to, c_row, width, add);
       } else {
         for (long r = 0; r < n; r += TILE_ROWS)
-          tiles(n - r < TILE_ROWS ? n - r : TILE_ROWS, room + r * count, 1, TILE_ROWS, b, count, to + r * c_row,
+          tiles(n - r < TILE_ROWS ? n - r : TILE_ROWS, scratch + r * count, 1, TILE_ROWS, b, count, to + r * c_row,
                 c_row, width, add);
       }
     }
   }
 }
 
-static long room_of_product(long columns) { return kRowBlock * kBlock + panels(columns) * kPanel * kBlock; }
+static long transposed_scratch(long columns) { return kRowBlock * kBlock + panels(columns) * kPanel * kBlock; }
 
-// c [rows, columns] += a^T b: a [count, rows], b [count, columns], each row after row. `room`: room_of_product.
-static void add_transposed(long count, long rows, long columns, const float* a, const float* b, float* c, float* room) {
-  float* packed = room + kRowBlock * kBlock;
+// c [rows, columns] += a^T b: a [count, rows], b [count, columns], each row after row. `scratch`: transposed_scratch.
+static void add_transposed(long count, long rows, long columns, const float* a, const float* b, float* c,
+                           float* scratch) {
+  float* packed = scratch + kRowBlock * kBlock;
   for (long k = 0; k < count; k += kBlock) {
     const long n = count - k < kBlock ? count - k : kBlock;
     pack(b + k * columns, columns, 1, n, columns, 0, panels(columns), packed);
-    product_block(rows, a + k * rows, 1, rows, packed, n, c, columns, columns, true, room);
+    product_block(rows, a + k * rows, 1, rows, packed, n, c, columns, columns, true, scratch);
   }
 }
 

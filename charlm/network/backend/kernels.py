@@ -7,6 +7,7 @@ never use them.
 import ctypes
 import functools
 import pathlib
+import struct
 import sysconfig
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,17 +15,23 @@ from typing import Any
 import tensorflow as tf
 
 from charlm.network import runtime
+from charlm.network.cells import Mask
+from charlm.network.recurrence import Lookup
 
 LIBRARY = pathlib.Path(__file__).with_name(f'_kernels{sysconfig.get_config_var("EXT_SUFFIX")}')
-VERSION = 2  # of the calls' arguments, here and in kernels.cc
+VERSION = 3  # of the calls' arguments, here and in kernels.cc
 REGISTRY = '_ZN3xla24CustomCallTargetRegistry'  # xla::CustomCallTargetRegistry
 WIDEST_PANEL = 48  # columns that a product takes at once, with the widest vectors
+FAILURE = 'native kernel product: rows: expected 1 to 2147483647, got -1'  # of `failing_call`
 STRING = 'NSt7__cxx1112basic_stringIcSt11char_traitsIcESaIcEEE'  # std::string
 
 
 @functools.cache
 def register() -> tuple[list[str], str]:
-  """Tells XLA of the kernels. -> the instruction sets that this machine can run, best first; why there are none."""
+  """Tells XLA of the kernels.
+
+  Returns: the instruction sets that this machine can run, best first; why there are none, or ''.
+  """
   if not LIBRARY.exists():
     return [], 'they are not built; install again with a C++ compiler on the path'
   try:
@@ -39,43 +46,63 @@ def register() -> tuple[list[str], str]:
 
 
 def _call(name, operands, shapes, *numbers):
+  """The results, float32 of `shapes`, of a kernel; `numbers` as kernels/arguments.h reads them."""
   from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
   results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
-  numbers = ' '.join(str(int(n) if isinstance(n, bool) else n) for n in (runtime.threads(), *numbers))
-  return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=numbers)
+  text = ' '.join(str(_float_bits(n) if isinstance(n, float) else int(n)) for n in (runtime.threads(), *numbers))
+  return xla.custom_call_v2(f'charlm_{register()[0][0]}_{name}', operands, results, backend_config=text)
+
+
+def failing_call() -> tf.Tensor:
+  """A product whose sizes are no sizes: it raises tf.errors.InternalError, with FAILURE in its words."""
+  return _call('product', [tf.zeros([1, 1])] * 2, [(1, 1)], -1, 1, 1, False)[0]
+
+
+def _float_bits(number):
+  return struct.unpack('<I', struct.pack('<f', number))[0]
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _pack(b):
-  """b [m, k] as the products of few rows read it; none of the instruction sets takes more room."""
+  """b [m, k] as the products of few rows read it; no instruction set needs a longer array."""
   m, k = b.shape
   return _call('pack', [b], [(m * -(-k // WIDEST_PANEL) * WIDEST_PANEL,)], m, k)[0]
 
 
 def fixed_product(b: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-  """-> a [n, m] -> a b [n, k], for products of few rows with the same b [m, k], which is laid out here, once."""
+  """`matmul` of a few rows a [n, m] by the same b [m, k] each time: b is packed here, once.
+
+  Returns: a function: a -> a b [n, k].
+  """
   packed, (m, k) = _pack(b), b.shape
   return lambda a: _call('packed_product', [a, packed], [(a.shape[0], k)], a.shape[0], m, k)[0]
 
 
 def fixed_map(W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor,
               groups: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
-  """-> `linear_map` of x [n, m], for few rows."""
+  """`linear_map` of a few rows x [n, m] with the same weights each time, as a function of x."""
   packed, (m, k) = _pack(W), W.shape
-  return lambda x: _call('packed_map', [x, packed, gain, bias], [(x.shape[0], k)], x.shape[0], m, len(groups),
-                         *groups)[0]
+  return lambda x: _call('packed_linear_map', [x, packed, gain, bias], [(x.shape[0], k)], x.shape[0], m, k,
+                         len(groups), *groups)[0]
 
 
 def fixed_gru(U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor,
               factors: Sequence[float]) -> Callable[[Any, tf.Tensor], tf.Tensor]:
-  """-> (x, state [B, H]) -> state after one token. x [B, 3H] or a Lookup of tokens [B]; factors of the masks."""
+  """`gru` for one token of a few rows with the same weights each time.
+
+  Args:
+    U, gain, bias: as of `gru`.
+    factors: one number for each mask, in place of it.
+
+  Returns: a function: x [B, 3H] or a Lookup of tokens [B], state [B, H] -> state after the token.
+  """
   packed = _pack(U)
 
   def step(x, state):
-    x, tokens = x if isinstance(x, tuple) else (x, None)
+    x, tokens, table_rows = _projections(x)
     more = [] if tokens is None else [tokens]
-    return _call('gru_step', [x, state, packed, gain, bias, *more], [state.shape], 1, *state.shape,
-                 tokens is not None, *factors, False, False)[0]
+    return _call('gru_step', [x, state, packed, gain, bias, *more], [state.shape], 1, *state.shape, table_rows,
+                 *map(float, factors), False, False)[0]
 
   return step
 
@@ -95,18 +122,26 @@ def _product_gradient(a, b, dc):
 
 def linear_map(x: tf.Tensor, W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, groups: Sequence[int], *,
                differentiable: bool) -> tf.Tensor:
-  """`model.Map`: x [n, m], W [m, sum(groups)] `centre`d -> LN(x W; gain) + bias [n, sum(groups)], float32."""
-  (n, m), columns, numbers = x.shape, W.shape[1], (len(groups), *groups)
+  """A linear map with layer norm: LN(x W; gain) + bias [n, k], float32.
+
+  Args:
+    x: [n, m].
+    W: [m, k], centred.
+    gain, bias: [k].
+    groups: columns that layer norm takes together, 8 groups at most; their sum is k.
+    differentiable: whether the gradient will be taken; what it needs is not kept otherwise.
+  """
+  (n, m), columns, norm_groups = x.shape, W.shape[1], (len(groups), *groups)
 
   @tf.custom_gradient
   def call(x, W, gain, bias):
     shapes = [(n, columns), (n, columns), (n, len(groups))] if differentiable else [(n, columns)]
-    y, *residue = _call('map', [x, W, gain, bias], shapes, differentiable, n, m, *numbers)
+    y, *residue = _call('linear_map', [x, W, gain, bias], shapes, n, m, columns, differentiable, *norm_groups)
 
     def gradient(dy):
       assert differentiable, 'the gradient of a map that keeps nothing for it'
-      dproduct, dgain, dbias = _call('map_gradient', [dy, *residue, gain], [(n, columns), gain.shape, bias.shape], n,
-                                     *numbers)
+      dproduct, dgain, dbias = _call('linear_map_gradient', [dy, *residue, gain],
+                                     [(n, columns), gain.shape, bias.shape], n, columns, *norm_groups)
       return (*_product_gradient(x, W, dproduct), dgain, dbias)
 
     return y, gradient
@@ -114,18 +149,31 @@ def linear_map(x: tf.Tensor, W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, gro
   return call(x, W, gain, bias)
 
 
-def gru(x: Any, start: tf.Tensor, U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, masks: Sequence[Any], *,
-        differentiable: bool) -> tf.Tensor:
-  """`recurrence.recurrent_layer` for cells.GRU, float32: -> states after each token [T, B, H].
+def _projections(x):
+  """[.., 3H], or a Lookup in a table [V, 3H] -> the array, tokens or None, and V, or 0 where it is no table."""
+  if isinstance(x, Lookup):
+    return x.table, x.ids, x.table.shape[0]
+  return x, None, 0
 
-  x [T, B, 3H] or recurrence.Lookup, start [B, H], U [H, 3H] `centre`d, gain [3H], bias [H], two masks as in
-  cells.py. The gradient can be taken once, and only where `differentiable`: what it needs is not kept otherwise.
+
+def gru(x: tf.Tensor | Lookup, start: tf.Tensor, U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor,
+        masks: Sequence[Mask], *, differentiable: bool) -> tf.Tensor:
+  """A recurrent layer of `cells.GRU`, float32: the states after each token [T, B, H].
+
+  Args:
+    x: projections [T, B, 3H], or a Lookup of them.
+    start: state before the first token [B, H].
+    U: [H, 3H], centred.
+    gain: [3H].
+    bias: [H].
+    masks: of the update gate and of the candidate.
+    differentiable: whether the gradient will be taken, once; what it needs is not kept otherwise.
   """
-  x, tokens = x if isinstance(x, tuple) else (x, None)
+  x, tokens, table_rows = _projections(x)
   steps, batch = x.shape[:2] if tokens is None else tokens.shape
-  units, rows_of_table = U.shape[0], 0 if tokens is None else x.shape[0]
+  units = U.shape[0]
   more = [t for t in (tokens, *(mask.keep for mask in masks)) if t is not None]
-  numbers = (steps, batch, units, tokens is not None, *(mask.scale for mask in masks),
+  numbers = (steps, batch, units, table_rows, *(float(mask.scale) for mask in masks),
              *(mask.keep is not None for mask in masks))
 
   @tf.custom_gradient
@@ -138,7 +186,7 @@ def gru(x: Any, start: tf.Tensor, U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor
     def gradient(dstates):
       assert differentiable, 'the gradient of a layer that keeps nothing for it'
       return _call('gru_backward', [dstates, start, states, *residue, U, gain, bias, *more],
-                   [x.shape, start.shape, U.shape, gain.shape, bias.shape], rows_of_table, *numbers)
+                   [x.shape, start.shape, U.shape, gain.shape, bias.shape], *numbers)
 
     return states, gradient
 

@@ -1,8 +1,9 @@
 """The native kernels prove themselves before they are used.
 
-TensorFlow is open to later versions, and its registry of custom calls is found by a mangled name. So a child process
-computes a linear map and a GRU layer, values and gradients, by the kernels and by XLA, and compares them. A wrong
-answer, a crash or a hang becomes a line, and charlm goes on without the kernels.
+TensorFlow is open to later versions, its registry of custom calls is found by a mangled name, and the layout of their
+status is its own affair. So a child process computes a linear map and a GRU layer, values and gradients, by the kernels
+and by XLA, and compares them; and it makes a call that must fail. A wrong answer, a crash or a hang becomes a line, and
+charlm goes on without the kernels.
 
 The verdict is kept in the cache, for this TensorFlow, this library and this processor. Nothing is computed here, in the
 process that asks.
@@ -23,8 +24,13 @@ from typing import Any
 
 from flags.paths import cache_root
 
-COMMAND = [sys.executable, '-m', 'charlm.network.backend.self_check']
+# The arguments are the paths of this process: modules of the same name in the current folder have no say.
+PROGRAM = ('import sys; sys.path[:] = sys.argv[1:]\n'
+           'from charlm.network.backend import self_check; print(self_check.compare())')
+COMMAND = [sys.executable, '-c', PROGRAM]
 SECONDS = 120  # for the child, of which the import of TensorFlow takes four
+# How a process ends by a fault of its own. By another signal it was ended from outside, such as for want of memory.
+CRASHES = 'SIGABRT', 'SIGBUS', 'SIGFPE', 'SIGILL', 'SIGSEGV', 'SIGTRAP'
 SOUND = 'sound'
 TOLERANCE = 1e-4  # of the largest number of a tensor, in float32
 STEPS, ROWS, UNITS = 4, 3, 40
@@ -60,19 +66,26 @@ def _read(kept):
 
 
 def _run(kept):
-  """The verdict of the child, which is then kept; without a cache to write to, it runs each time."""
+  """The verdict of the child.
+
+  It is kept where another child would come to the same: it has compared, or crashed. Without a cache to write to, the
+  child runs each time.
+  """
   try:
-    child = subprocess.run(COMMAND, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=SECONDS,
-                           env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}, check=False)
+    child = subprocess.run([*COMMAND, *sys.path], stdin=subprocess.DEVNULL, capture_output=True, text=True,
+                           timeout=SECONDS, env={**os.environ, 'TF_CPP_MIN_LOG_LEVEL': '3'}, check=False)
   except subprocess.TimeoutExpired:
     return f'their self-check took more than {SECONDS} seconds'
   except OSError as error:
     return f'their self-check cannot be run ({error.strerror})'
   lines, errors = child.stdout.splitlines(), child.stderr.splitlines()
   if child.returncode < 0:
-    verdict = f'their self-check crashed ({signal.Signals(-child.returncode).name})'
+    name = signal.Signals(-child.returncode).name
+    verdict = f'their self-check crashed ({name})'
+    if name not in CRASHES:
+      return verdict
   elif child.returncode or not lines:
-    verdict = f'their self-check failed ({errors[-1] if errors else child.returncode})'
+    return f'their self-check failed ({errors[-1] if errors else child.returncode})'
   else:
     verdict = lines[-1]
   with contextlib.suppress(OSError):
@@ -98,7 +111,19 @@ def compare() -> str:
       error, size = abs(got - want).max(), abs(want).max()
       if not error <= TOLERANCE * size:
         return f'{name} by the kernels is wrong (result {i} is off by {error:.3g} of {size:.3g})'
-  return SOUND
+  return SOUND if _failure_is_seen() else 'this TensorFlow does not see when they fail'
+
+
+def _failure_is_seen():
+  """Whether a call that fails raises an error with its words: they are written into TensorFlow's own structure."""
+  import tensorflow as tf
+
+  from charlm.network.backend import kernels
+  try:
+    tf.function(kernels.failing_call, jit_compile=True, autograph=False)()
+  except tf.errors.InternalError as error:
+    return kernels.FAILURE in error.message
+  return False
 
 
 def _with_gradients(function: Callable[..., Any], shapes: list[tuple]) -> list[Any]:
@@ -143,6 +168,3 @@ def _gru_layer(backend):
 
   return _with_gradients(call, [(STEPS, ROWS, 3 * UNITS), (ROWS, UNITS), (UNITS, 3 * UNITS), (3 * UNITS,), (UNITS,)])
 
-
-if __name__ == '__main__':
-  print(compare())

@@ -88,11 +88,12 @@ def test_layer_without_gradient_gives_the_same_states(instruction_set):
 
 
 @needs_kernels
-def test_layer_takes_rows_of_a_table(instruction_set):
-  """The table's gradient sums those of the tokens that are the same."""
+@pytest.mark.parametrize('V', [4, 40])
+def test_layer_takes_rows_of_a_table(V, instruction_set):
+  """The table's gradient sums those of the tokens that are the same; a large table gets it in another way."""
   _, *given = (tf.constant(a, tf.float32) for a in arguments(6, 5, 7))
   random = np.random.default_rng(0)
-  table, tokens = tf.constant(random.normal(size=(4, 21)), tf.float32), tf.constant(random.integers(0, 4, (6, 5)))
+  table, tokens = tf.constant(random.normal(size=(V, 21)), tf.float32), tf.constant(random.integers(0, V, (6, 5)))
   results = []
   for backend in NativeBackend(), XlaBackend():
     @tf.function(jit_compile=True)

@@ -1,8 +1,10 @@
 """Kernels that answer wrongly, crash or hang are found out, in a child process, once."""
 import functools
+import os
 import sys
 
 import pytest
+import tensorflow as tf
 
 from charlm.network.backend import choice, kernels, self_check
 
@@ -57,6 +59,26 @@ def test_a_verdict_is_kept_for_this_library_and_this_tensorflow(library, tmp_pat
   assert [runs(), runs()] == [4, 4]
 
 
+@pytest.mark.parametrize('program', ['raise MemoryError', 'import os, signal; os.kill(os.getpid(), signal.SIGKILL)'])
+def test_a_verdict_that_may_be_the_machines_fault_is_not_kept(program, library, monkeypatch):
+  library.write_bytes(b'a library')
+  child(monkeypatch, program)
+  assert 'self-check' in self_check.problem(library)
+  self_check.problem.cache_clear()
+  child(monkeypatch, 'print("sound")')
+  assert self_check.problem(library) == ''
+
+
+@needs_kernels
+def test_the_child_checks_this_charlm_wherever_it_runs(tmp_path, monkeypatch):
+  """A folder may have modules of any name."""
+  (tmp_path / 'charlm.py').write_text('raise SystemExit("another charlm")')
+  (tmp_path / 'numpy.py').write_text('raise SystemExit("another numpy")')
+  monkeypatch.setattr(sys, 'path', [path or os.getcwd() for path in sys.path])
+  monkeypatch.chdir(tmp_path)
+  assert self_check._run(tmp_path / 'kept') == 'sound'
+
+
 def test_a_cache_that_cannot_be_written_does_no_harm(library, tmp_path, monkeypatch):
   library.write_bytes(b'a library')
   (tmp_path / 'cache').write_text('a file, where a folder should be')
@@ -67,6 +89,12 @@ def test_a_cache_that_cannot_be_written_does_no_harm(library, tmp_path, monkeypa
 @needs_kernels
 def test_the_kernels_are_sound():
   assert self_check.compare() == self_check.SOUND
+
+
+@needs_kernels
+def test_a_failure_that_is_not_seen_is_found(monkeypatch):
+  monkeypatch.setattr(kernels, 'failing_call', lambda: tf.zeros([1, 1]))
+  assert self_check.compare() == 'this TensorFlow does not see when they fail'
 
 
 @needs_kernels

@@ -1,11 +1,11 @@
-// A linear map with layer norm (model.Map) for one instruction set, for some rows. Included after products.h.
+// Layer norm of products for one instruction set, for some rows. Included after products.h.
 
 INLINE float inverse_rms(Vec squares, long count) { return 1.0f / __builtin_sqrtf(sum(squares) / count + 1e-5f); }
 
 // Normalises products a [rows, columns] in groups of columns, in place where `normal` is null:
 // y = normal gain + bias, normal = a / rms(a). `normal` and `inverses` [rows, groups] are kept where not null.
-static void normalise(const Groups& groups, long rows, const float* gain, const float* bias, float* y, float* normal,
-                      float* inverses) {
+static void normalise(const NormGroups& groups, long rows, const float* gain, const float* bias, float* y,
+                      float* normal, float* inverses) {
   for (long row = 0; row < rows; ++row, y += groups.columns, normal += normal ? groups.columns : 0)
     for (long i = 0, first = 0; i < groups.count; first += groups.sizes[i++]) {
       const long size = groups.sizes[i];
@@ -22,7 +22,7 @@ static void normalise(const Groups& groups, long rows, const float* gain, const 
 }
 
 // The gradient of `normalise`: of the products, and added to those of gain and bias.
-static void normalise_gradient(const Groups& groups, long rows, const float* dy, const float* normal,
+static void normalise_gradient(const NormGroups& groups, long rows, const float* dy, const float* normal,
                                const float* inverses, const float* gain, float* da, float* dgain, float* dbias) {
   for (long row = 0; row < rows; ++row, dy += groups.columns, normal += groups.columns, da += groups.columns)
     for (long i = 0, first = 0; i < groups.count; first += groups.sizes[i++]) {
