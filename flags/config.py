@@ -9,8 +9,8 @@ from flags.errors import UserError
 from flags.network import ModelConfig
 from flags.training import TrainConfig
 
-# Of the JSON. 1, which has no version number in it, has the fields of 2. An older format that has other fields is to be
-# refused, or read by what translates it.
+# Of config.json. Raise it when fields change, and have `from_json` translate or refuse what was written before.
+# Format 1 has no version in it, and the fields of format 2.
 FORMAT_VERSION = 2
 
 
@@ -30,11 +30,16 @@ class Config:
         raise UserError(f'{flag} with --valid_fraction=0: expected a validation split to wait for')
 
   def to_json(self) -> str:
+    """The text of config.json."""
     return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)}, indent=2) + '\n'
 
   @classmethod
   def from_json(cls, text: str) -> 'Config':
-    """Raises UserError where `text` is not a configuration, is of a newer format, or has values that are refused."""
+    """The configuration that `to_json` wrote, in this format or an older one.
+
+    Raises:
+      UserError: `text` is not a configuration, is of a newer format, or has values that are refused.
+    """
     try:
       groups = json.loads(text)
       version = groups.pop('format_version', 1)

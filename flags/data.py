@@ -59,10 +59,10 @@ class DataConfig(Checked):
   chunk_length: int = field(100, 'Tokens of each row that one step reads; gradients reach back as far. Longer chunks '
                             'learn longer dependencies, in fewer steps per pass over the text.', minimum=1,
                             not_with='chunk_curriculum', short='Tokens of each row in one step')
-  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share. They are trained on more than once, with '
-                             'gradients that reach further back, and cost as much more time. For a small text and '
-                             'plenty of time; otherwise more passes over the text help more. The state still follows '
-                             'the text once.', minimum=0)
+  chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share. They are trained on more than once, so that '
+                             'gradients reach further back and a pass takes longer. For a small text and plenty of '
+                             'time; otherwise more passes over the text help more. The state still follows the text '
+                             'once.', minimum=0)
   chunk_curriculum: str = field('', 'Chunk lengths to train on one after the other, each for an equal share of the '
                                 'run, such as 50,100,200; --chunk_length when empty. For dependencies that are too '
                                 'long to learn in the first steps.')

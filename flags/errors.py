@@ -1,4 +1,4 @@
-"""Failures that a command tells in one line."""
+"""Failures that a command reports in one line, without a traceback."""
 
 
 class UserError(ValueError):
@@ -6,4 +6,4 @@ class UserError(ValueError):
 
 
 class RunError(RuntimeError):
-  """A failure while running that is nobody's typing mistake: one line that says what to do next."""
+  """A failure while running, such as a full disk: one line that says what failed and what to do next."""

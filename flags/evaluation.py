@@ -47,8 +47,9 @@ class EvaluateConfig(Checked):
                           short='Average this many passes with dropout on; 0 is one pass without')
   free_running: int = field(0, 'Adds the losses of this many tokens that follow observed text, where the model reads '
                             'its own samples instead of the true tokens between: how fast it goes astray when it '
-                            'writes. They are means over starts all along the text, as many tokens apart. 0 adds '
-                            'nothing.', minimum=0, short='Add the loss of this many tokens on the model\'s own samples')
+                            'writes. Each is a mean over starting points all along the text, this many tokens '
+                            'apart. 0 adds nothing.', minimum=0,
+                            short='Add the loss of this many tokens on the model\'s own samples')
   seed: int = field(0, 'Random draws of --mc_dropout and --free_running follow from it. Change it to see how much of a '
                     'difference is luck.', minimum=0, maximum=2**31 - 1, only_with='mc_dropout or free_running')
 

@@ -38,7 +38,7 @@ class ModelConfig(Checked):
                                'to its size where the sizes differ. It saves weights: use it where the vocabulary is '
                                'large for the text.')
   layer_norm: bool = field(True, 'Layer norm on every linear map, which makes learning depend less on sizes and '
-                           'first weights. false is for comparison.')
+                           'initial weights. false is for comparison.')
   norm: str = field('separate', 'Where layer norm stands in a recurrent layer: on each of its linear maps (separate), '
                     'or on their sum (joint), for comparison.', choices=['separate', 'joint'], only_with='layer_norm')
   cell_norm: bool = field(False, 'Layer norm on the cell of an LSTM on its way to the output. Use it with every LSTM: '
@@ -50,13 +50,13 @@ class ModelConfig(Checked):
   reset_probability: float = field(0.0, 'Probability that a row forgets its state at the start of a chunk in training. '
                                    'Use about 0.01 where prompts are short: a text has only one beginning, so that the '
                                    'model rarely sees one otherwise. It costs no time.', minimum=0.0, maximum=1.0)
-  reset_bias: float = field(-1.0, 'First bias of the reset gate of a GRU; below 0 the candidate state forgets by '
+  reset_bias: float = field(-1.0, 'Initial bias of the reset gate of a GRU; below 0 the candidate state forgets by '
                             'default. 0 is usual elsewhere, for comparison.', only_with='cell=gru')
-  update_bias: float = field(-1.0, 'First bias of the update gate of a GRU; below 0 the state is kept by default. Try '
-                             'a lower one where the text has dependencies over hundreds of tokens, 0 where it has '
+  update_bias: float = field(-1.0, 'Initial bias of the update gate of a GRU; below 0 the state is kept by default. '
+                             'Try a lower one where the text has dependencies over hundreds of tokens, 0 where it has '
                              'none.', only_with='cell=gru')
-  forget_bias: float = field(1.0, 'First bias of the forget gate of an LSTM; above 0 the cell is kept by default. Try '
-                             'a higher one where the text has dependencies over hundreds of tokens, 0 where it has '
+  forget_bias: float = field(1.0, 'Initial bias of the forget gate of an LSTM; above 0 the cell is kept by default. '
+                             'Try a higher one where the text has dependencies over hundreds of tokens, 0 where it has '
                              'none.', only_with='cell=lstm')
   dropout: float = share('Share of the outputs of each recurrent layer that is dropped on the way to the next layer '
                          'and to the logits, in training. Use it when the validation loss rises while the training '
@@ -72,14 +72,14 @@ class ModelConfig(Checked):
   embedding_dropout: float = share('Share of the vocabulary whose embeddings are dropped for a whole chunk. For large '
                                    'vocabularies and small texts; there are too few characters to drop some.')
   recurrent_dropout: float = share('Share of the candidate states of each recurrent layer that is dropped in training. '
-                                   'As --dropout, for what the model remembers; the two are usually used together.',
+                                   'Like --dropout, for what the model remembers; the two are usually used together.',
                                    short='Share of each layer\'s candidate states dropped in training')
   dropout_per: str = field('step', 'How often --dropout, input, layer, output and recurrent dropout draw a mask: anew '
                            'for each token (step), or once for the whole chunk (sequence), which is stronger noise: '
                            'use it with lower rates where step does not help enough.', choices=['step', 'sequence'],
                            only_with=' or '.join(DROPOUTS))
   zoneout: float = share('Share of the units of each recurrent layer (of an LSTM: of its cells) that keep their old '
-                         'value at a token, in training. As --recurrent_dropout, but gradients reach further back. '
+                         'value at a token, in training. Like --recurrent_dropout, but gradients reach further back. '
                          '0.5 is usual for an LSTM on characters.')
   zoneout_output: float = share('Share of the outputs of an LSTM that keep their old value at a token, in training. '
                                 'Use it with --zoneout; 0.05 is usual on characters.', only_with='cell=lstm')

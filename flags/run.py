@@ -15,8 +15,8 @@ class RunConfig(Checked):
   workdir: str = field('', 'Folder for the model and everything about it. A run that has saved a checkpoint there '
                        'goes on; flags that are left out then keep their values.',
                        short='Folder for the model; a run that was stopped goes on there')
-  preset: str = field('', 'Flags that come with charlm under a name, such as demo; flags given beside it win.',
-                      choices=['', *PRESETS], short='Flags that come with charlm, such as demo; flags beside it win')
+  preset: str = field('', 'A named set of flags that comes with charlm, such as demo; flags given beside it win.',
+                      choices=['', *PRESETS], short='A named set of flags, such as demo; flags given beside it win')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   profile: bool = field(False, 'Profile ten steps, soon after the start, for the Profile page of TensorBoard (pip '
                         'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')

@@ -39,7 +39,7 @@ class TrainConfig(Checked):
                               'learns the text by heart: 0.1 to 0.6 for many passes. 0 takes nothing away, except that '
                               'adamw then has its own 0.004. ftrl computes its weights anew from sums at each step, so '
                               'that nothing can decay.', minimum=0.0, not_with='optimizer=ftrl',
-                              short='The first thing to try where the model learns by heart: 0.1 to 0.6')
+                              short='Try 0.1 to 0.6 first where the model learns the text by heart; 0 is off')
   clip_norm: float = field(1.0, 'Largest global gradient norm; larger gradients are scaled down to it. 0 never '
                            'clips. metrics.jsonl has the norms to choose it by.', minimum=0.0,
                            not_with='clip_percentile', short='Largest gradient norm; 0 never clips')
@@ -51,7 +51,7 @@ class TrainConfig(Checked):
                           'model writes goes astray. Training takes two to four times as long.', minimum=0)
   multi_step_input: str = field('sampled', 'What a step of --multi_step reads: a token sampled from the prediction, as '
                                 'when the model writes (sampled), or the expected embedding, which gradients pass '
-                                'through (expected). expected costs less of the loss on observed text, and helps less '
+                                'through (expected). expected harms the loss on observed text less, and helps less '
                                 'where the model writes.', choices=['sampled', 'expected'], only_with='multi_step')
   multi_step_weight: float = field(0.5, 'Share of the loss that comes from --multi_step; the rest comes from observed '
                                    'text. Lower it where the validation loss suffers.', minimum=0.0, maximum=1.0,
@@ -62,10 +62,11 @@ class TrainConfig(Checked):
   multi_step_schedule: str = field('constant', 'Whether --multi_step_mix holds from the start (constant), or is '
                                    'reached at the end of the run, from 0 up (linear), so that the model learns to '
                                    'predict first.', choices=['constant', 'linear'], only_with='multi_step')
-  professor_forcing: float = field(0.0, 'Weight in the loss of behaving in the steps of --multi_step as on true text. '
-                                   'A discriminator that is trained with the model tells the two behaviours apart '
-                                   '(professor forcing). 0 is off. For long runs, where text goes astray in spite of '
-                                   '--multi_step; with --multi_step_weight=0 those steps teach nothing else.',
+  professor_forcing: float = field(0.0, 'Weight of a term of the loss that makes the model behave in the steps of '
+                                   '--multi_step as it does on true text. A discriminator, trained along with the '
+                                   'model, tells the two behaviours apart (professor forcing). 0 is off. For long '
+                                   'runs, where text goes astray in spite of --multi_step. With --multi_step_weight=0 '
+                                   'this term is all that those steps train.',
                                    minimum=0.0)
   professor_forcing_teacher: bool = field(False, 'Let --professor_forcing also move the behaviour on true text towards '
                                           'the behaviour on predictions. For comparison, or where the two approach '
@@ -82,9 +83,9 @@ class TrainConfig(Checked):
   ema_decay: float = field(0.999, 'Share of the moving average that each step keeps; the first steps keep less. 0.999 '
                            'averages about the last thousand steps: lower it for short runs.', above=0.0, below=1.0,
                            only_with='average=ema')
-  average_patience: int = field(5, 'Averaging begins at the first evaluation that is worse than the best one, where '
-                                'the best does not count this many latest evaluations. Lower it where a run has few '
-                                'evaluations.', minimum=0, only_with='average=validation')
+  average_patience: int = field(5, 'Averaging begins at the first evaluation that is worse than the best of those '
+                                'before it, of which the latest, this many, do not count. Lower it where a run has '
+                                'few evaluations.', minimum=0, only_with='average=validation')
   steps: int = field(0, 'Stop after this many steps; 0 sets no such limit. For runs to compare with each other.',
                      minimum=0, short='Stop after this many steps; 0 sets no limit')
   epochs: float = field(0.0, 'Stop after this many passes over the training text; 0 sets no such limit. For a budget '

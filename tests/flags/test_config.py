@@ -10,7 +10,7 @@ from flags.data import DataConfig
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
-from flags.network import ModelConfig
+from flags.network import DROPOUTS, ModelConfig
 from flags.run import RunConfig
 from flags.schema import accepts, alternatives, holds
 from flags.serving import ExportConfig
@@ -119,6 +119,19 @@ def test_flags_without_effect_are_refused_where_they_were_set(group, ignored, be
     group(**ignored, **beside)
   at_default = group(**beside, **{name: getattr(group(), name)})  # as a saved configuration holds it
   assert group(**dataclasses.asdict(at_default)) == at_default
+
+
+@pytest.mark.parametrize('group,values', [
+    (DataConfig, {'on_invalid': 'replace', 'tokenizer': 'char'}),
+    (DataConfig, {'on_invalid': 'replace', 'tokenizer': 'sentencepiece'}),
+    *((ModelConfig, {'dropout_per': 'sequence', name: 0.5}) for name in DROPOUTS),
+    (TrainConfig, {'final_fraction': 0.5, 'schedule': 'cosine'}),
+    (TrainConfig, {'final_fraction': 0.5, 'schedule': 'linear'}),
+    (EvaluateConfig, {'seed': 5, 'mc_dropout': 2}),
+    (EvaluateConfig, {'seed': 5, 'free_running': 2}),
+])
+def test_flags_have_an_effect_beside_each_of_several(group, values):
+  assert {name: getattr(group(**values), name) for name in values} == values
 
 
 RULES = [(group, f) for group, f in FIELDS if f.metadata.keys() & {'only_with', 'not_with'}]
