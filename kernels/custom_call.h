@@ -1,5 +1,6 @@
 // What XLA hands to a custom call and expects from it: version 3 of the interface, API_VERSION_STATUS_RETURNING_UNIFIED
-// (xla/service/custom_call_status.h), the one that TensorFlow's XlaCustomCallV2 uses.
+// (xla/service/custom_call_status.h), the one that TensorFlow's XlaCustomCallV2 uses. Typed calls (xla/ffi/api) are not
+// to be had: that operation makes none, and TensorFlow does not export where they are registered.
 #pragma once
 #include <cstddef>
 #include <optional>

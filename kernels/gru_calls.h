@@ -1,5 +1,6 @@
 // Custom calls: the layer-norm GRU. Masks are bytes of 0 and 1.
 #pragma once
+#include <algorithm>
 #include <cstring>
 
 #include "product_calls.h"
@@ -100,6 +101,8 @@ void gru_backward_shares(const Gru& g, const float* U, long most, float* dx, con
   sum_parts(dbias, threads, g.units, call.result(4));
 }
 
+constexpr long kFewRows = 1024;  // of tables: they take little memory, even if there are fewer tokens
+
 // dstates, start, states, saved, inverses, U, gain, bias, tokens, masks -> dx, dstart, dU, dgain, dbias.
 //
 // The gradient of a table: where the vocabulary is small each thread adds to a table of its own. Where those would take
@@ -111,8 +114,9 @@ void gru_backward(Call& call) {
   g.dstates = call.operand(0), g.start = call.operand(1), g.gain = call.operand(6), g.bias = call.operand(7);
   g.states = const_cast<float*>(call.operand(2)), g.saved = const_cast<float*>(call.operand(3));
   g.inverses = const_cast<float*>(call.operand(4)), g.dstart = call.result(1);
-  const long tables = useful_threads(threads, g.batch, 1) * g.table_rows;
-  if (tables <= g.steps * g.batch) return gru_backward_shares<K>(g, call.operand(5), threads, call.result(0), call);
+  const long rows = useful_threads(threads, g.batch, 1) * g.table_rows;  // of all those tables
+  if (rows <= std::max(g.steps * g.batch, kFewRows))
+    return gru_backward_shares<K>(g, call.operand(5), threads, call.result(0), call);
   Scratch dx{g.steps, g.batch, 3 * g.units};
   const int* tokens = g.tokens;
   g.tokens = nullptr;  // dx is that of each token
