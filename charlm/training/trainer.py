@@ -82,13 +82,13 @@ class Trainer:
       if not self.finished:
         with Terminal(self._progress()).open() as self.terminal:
           while not self.finished:
-            self._train_step()
-            self._do_what_is_due()
+            self._do(self._train_step())
       if self.profiled and self.step <= self.profiled[0]:
         print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
       plot.draw(self.workdir)
 
   def _train_step(self):
+    """-> what is due after it."""
     decisions, epoch = self.decisions.before_step(self.step, self.chunks.epochs()), self.chunks.cursor.epoch
     batch, tokens, compiles = self.chunks.next(decisions.progress)
     began = time.perf_counter()
@@ -106,10 +106,10 @@ class Trainer:
       self.metrics.add_time(tokens, time.perf_counter() - began)
       self.budget.tokens_per_second = self.metrics.tokens_per_second()
     self.terminal.show(self.step, self._progress(), self.metrics, self.monitor.best_nats)
-    self.due = due
+    return due
 
-  def _do_what_is_due(self):
-    due = self.due
+  def _do(self, due):
+    """Reports, evaluates, samples and saves as is due; ends the process where a signal has asked for it."""
     if due.evaluate and self.valid_file:
       self._report(valid_nats_per_token=self._evaluate())
       due = self.decisions.after_evaluation(due, self.step, self.chunks.epochs())
