@@ -4,10 +4,10 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test clean
+.PHONY: help demo test test-all clean
 
 help:  ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 $(INSTALLED): setup.py $(wildcard kernels/*)
 	@command -v $(PYTHON) > /dev/null || { echo '$(PYTHON): not found. Install Python 3.10 or later, or name it: make PYTHON=...' >&2; exit 1; }
@@ -33,10 +33,13 @@ demo: $(INSTALLED)  ## train for two minutes on the Python language reference, w
 	@echo 'More text                     $(BIN)/charlm-sample --workdir=demo --prompt="if the " --length=1000'
 	@echo 'A model of your own text      $(BIN)/charlm-train --corpus=FILE_OR_FOLDER --workdir=mine'
 
-test: $(INSTALLED)  ## lint, types, and every test
+test: $(INSTALLED)  ## lint, types, and the tests that are not slow
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -q -n 2 --dist worksteal
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow'
+
+test-all: test  ## what `make test` does, then the slow tests
+	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
 
 clean:  ## remove .venv, the demo and what was built
 	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache .mypy_cache

@@ -43,7 +43,7 @@ setuptools.setup(
     'text': TEXT,
     'tfds': TFDS,
     'cuda': ['tensorflow[and-cuda]>=2.21,<3'],
-    'dev': ['mypy>=1.15,<3', 'pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', *TEXT, *TFDS],
+    'dev': ['hypothesis>=6.130,<7', 'mypy>=1.15,<3', 'pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', *TEXT, *TFDS],
   },
   entry_points={
     'console_scripts': [

@@ -1,4 +1,4 @@
-"""Two virtual CPU devices stand for two accelerators; caches go to a temporary folder."""
+"""Two virtual CPU devices stand for two accelerators; caches go to a temporary folder; a small run that tests share."""
 import os
 
 os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
@@ -10,6 +10,9 @@ if 'PYTEST_XDIST_WORKER' in os.environ:  # as many workers as cores: more thread
 import pytest
 import tensorflow as tf
 
+import runs
+from charlm.commands import train
+
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices('CPU')[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 
@@ -18,3 +21,19 @@ tf.config.set_logical_device_configuration(
 def cache(tmp_path_factory):
   """Tests share a cache of tokens with each other and with no one else."""
   os.environ['XDG_CACHE_HOME'] = str(tmp_path_factory.mktemp('cache'))
+
+
+@pytest.fixture(scope='session')
+def corpus(tmp_path_factory):
+  """The text of a small run."""
+  path = tmp_path_factory.mktemp('corpus') / 'times.txt'
+  path.write_text(runs.TEXT)
+  return str(path)
+
+
+@pytest.fixture(scope='session')
+def finished(cache, corpus, tmp_path_factory):
+  """The workdir of a small run that was never stopped. Tests leave it as it is."""
+  workdir = tmp_path_factory.mktemp('finished') / 'run'
+  train.run(runs.flags(corpus, workdir))
+  return workdir
