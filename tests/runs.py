@@ -13,6 +13,8 @@ TEXT = 'It was the best of times, it was the worst of times. ' * 60
 SMALL = ['--layers=1', '--units=12', '--embedding_size=8', '--input_units=8', '--batch_size=4', '--chunk_length=16',
          '--steps=40', '--report_every=5', '--eval_every=10', '--save_every=6', '--sample_every=20', '--dropout=0.1',
          '--zoneout=0.1', '--chunk_overlap=3']
+CURRICULUM = ['--layers=2', '--chunk_length=100', '--chunk_curriculum=8,16']
+EMA = ['--schedule=linear', '--average=ema', '--ema_decay=0.9', '--weight_decay=0.1', '--learning_rate=0.02']
 
 
 def flags(corpus, workdir, *others):
@@ -28,6 +30,12 @@ def start(corpus, workdir, *others):
 def last(workdir):
   """-> arrays, state of the newest checkpoint."""
   return checkpoint.read(checkpoint.saved(workdir)[0])
+
+
+def raw_and_used(workdir):
+  """-> the weights that the newest checkpoint trains, those that a model reads with: lists of arrays, by name."""
+  arrays = last(workdir)[0]
+  return [[arrays[n] for n in sorted(arrays) if n.startswith(kind)] for kind in ('training/', 'model/')]
 
 
 def metrics(workdir):

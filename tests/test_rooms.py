@@ -1,6 +1,9 @@
-"""Imports go one way between the rooms, without circles inside them, and BUILD says what they are."""
+"""Imports go one way between the rooms, without circles inside them, and BUILD says what they are; files and functions
+are short.
+"""
 import ast
 import graphlib
+import re
 
 import pytest
 
@@ -80,6 +83,35 @@ def test_build_declares_the_imports(name):
   wanted = sorted(f':{other}' for other in wanted - {name})
   lines = ''.join(f'        "{dep}",\n' for dep in wanted)
   assert LIBRARIES[name] == wanted, f'in BUILD, {name} needs:\n    deps = [\n{lines}    ],'
+
+
+def python_functions(source):
+  """(name, number of lines) of each function."""
+  return [(f.name, f.end_lineno - f.lineno + 1) for f in ast.walk(ast.parse(source)) if isinstance(f, ast.FunctionDef)]
+
+
+def cpp_blocks(source):
+  """(first line, number of lines) of each block in braces but namespaces and classes."""
+  opened = []
+  for number, line in enumerate(source.splitlines()):
+    for brace in re.findall('[{}]', re.sub(r'//.*|"[^"]*"', '', line)):
+      if brace == '{':
+        opened.append((number, line))
+      else:
+        first, head = opened.pop()
+        if not re.match(r'(namespace|class|struct|extern)\b', head):
+          yield head, number - first + 1
+
+
+SOURCES = [*FILES, 'setup.py', *(str(path.relative_to(ROOT)) for path in sorted((ROOT / 'kernels').iterdir()))]
+
+
+@pytest.mark.parametrize('file', SOURCES)
+def test_files_and_functions_are_short(file):
+  source = (ROOT / file).read_text(encoding='utf-8')
+  assert source.count('\n') <= 300
+  found = python_functions(source) if file.endswith('.py') else cpp_blocks(source)
+  assert not [(name, lines) for name, lines in found if lines > 40]
 
 
 @pytest.mark.parametrize('source, package, names', [

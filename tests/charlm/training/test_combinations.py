@@ -2,7 +2,7 @@
 
 The combinations are drawn from the fields of the dataclasses, so that a new option takes part as it comes. What a kill
 leaves is what is in the workdir at that moment; a copy of it then saves a third run, whose compilation takes longest.
-test_train.py kills processes.
+test_train_resume.py kills processes.
 """
 import dataclasses
 import functools
@@ -25,7 +25,7 @@ from runs import assert_same_run, last
 GROUPS = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
 STEPS, SAVE_EVERY, KILLED_AFTER = 14, 4, 9
 # The same in all: where the text is, what is written and when, limits that the clock sets, and what acts after passes
-# (test_train.py resumes that).
+# (test_train_resume.py resumes that).
 GIVEN = {'corpus', 'data_dir', 'text_feature', 'cache_dir', 'steps', 'max_minutes', 'flat_epochs', 'report_every',
          'eval_every', 'save_every', 'sample_every'}
 FLAGS = [f'--steps={STEPS}', f'--save_every={SAVE_EVERY}', '--report_every=4', '--eval_every=2', '--sample_every=0']

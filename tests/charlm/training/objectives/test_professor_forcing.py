@@ -84,6 +84,16 @@ def test_the_discriminator_agrees_with_its_slow_twin():
     assert_slope(gradient, loss, given, v.name.partition(':')[0], random)
 
 
+def behaviour(model, weights, logits, state, read):
+  """-> the states and the distributions of K steps of a row, in which it reads what `read(j, logits)` says."""
+  steps = []
+  for j in range(K):
+    logits, state = slow_model.read(model, weights, read(j, logits), state)
+    p = np.exp(logits - logits.max())
+    steps.append(np.concatenate([*(tf.nest.flatten(s)[0][0] for s in state), p / p.sum()]))
+  return np.stack(steps)[:, None]
+
+
 @pytest.mark.parametrize('cell,teacher_too', [('gru', False), ('lstm', True)])
 def test_what_the_model_is_taught_agrees_with_a_plain_loop(cell, teacher_too):
   """The difference that the discriminator makes to the gradient, once it is useful."""
@@ -100,14 +110,6 @@ def test_what_the_model_is_taught_agrees_with_a_plain_loop(cell, teacher_too):
   of_professor, given = numbers(professor_of(one).weights), {}
   given = {v.ref(): v.numpy().astype(np.float64) for v in one.model.variables}
 
-  def behaviour(weights, logits, state, read):
-    steps = []
-    for j in range(K):
-      logits, state = slow_model.read(one.model, weights, read(j, logits), state)
-      p = np.exp(logits - logits.max())
-      steps.append(np.concatenate([*(tf.nest.flatten(s)[0][0] for s in state), p / p.sum()]))
-    return np.stack(steps)[:, None]
-
   def loss():
     weights, total = slow_model.weights(one.model, lambda v: given[v.ref()]), 0.0
     for b in range(B):
@@ -116,11 +118,11 @@ def test_what_the_model_is_taught_agrees_with_a_plain_loop(cell, teacher_too):
         logits, state = slow_model.read(one.model, weights, tokens[b, t], state)
         if t % K == 0:
           row = t // K * B + b
-          free = behaviour(weights, logits, state,
+          free = behaviour(one.model, weights, logits, state,
                            lambda j, logits, row=row: slow_model.sample(logits, float(drawn[j, row])))
           total += negative_log(verdicts(of_professor, free))[0]
           if teacher_too:
-            teacher = behaviour(weights, logits, state, lambda j, logits, b=b, t=t: tokens[b, t + 1 + j])
+            teacher = behaviour(one.model, weights, logits, state, lambda j, logits, b=b, t=t: tokens[b, t + 1 + j])
             total += negative_log(-verdicts(of_professor, teacher))[0]
     return 0.7 * K * total / (B * LONGEST)
 
