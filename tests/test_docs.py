@@ -42,6 +42,8 @@ SMALL = {'chunk_length': 16, 'dropout': 0.05, 'report_every': 2, 'sample_every':
 # Values that are lower, where an example of any command gives them.
 LOWERED = {'length': 40, 'mc_dropout': 2, 'free_running': 3, 'vocab_size': 350, 'num_samples': 2}
 
+LONG = 'docs/recipe.md', 'docs/train.md'  # of many runs; those of other pages are of the same kind
+
 
 def read(name):
   return (ROOT / name).read_text(encoding='utf-8')
@@ -116,7 +118,7 @@ def done():
   return set()
 
 
-@pytest.mark.parametrize('page', EXAMPLES)
+@pytest.mark.parametrize('page', [pytest.param(page, marks=[pytest.mark.slow] * (page in LONG)) for page in EXAMPLES])
 def test_examples_run(page, folder, done, monkeypatch):
   monkeypatch.chdir(folder)
 

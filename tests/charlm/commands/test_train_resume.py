@@ -53,7 +53,8 @@ def dies_and_goes_on(arguments, fatal_step, monkeypatch):
   train.run(arguments)
 
 
-@pytest.mark.parametrize('others', [PLATEAU, [*EMA, *LSTM], FLAT], ids=['plateau', 'ema', 'flat'])
+@pytest.mark.parametrize('others', [pytest.param(PLATEAU, id='plateau'), pytest.param(FLAT, id='flat'),
+                                    pytest.param([*EMA, *LSTM], id='ema', marks=pytest.mark.slow)])
 def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys, others):
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
   train.run(flags(corpus, whole, *others))
@@ -73,6 +74,7 @@ def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys
     assert max(np.abs(a - b).max() for a, b in zip(*raw_and_used(parts), strict=True)) > 1e-3
 
 
+@pytest.mark.slow
 def test_killed_before_a_change_of_chunk_length_it_ends_in_the_same_bits(corpus, tmp_path):
   """The chunks grow at step 20, after the kill, and again in the run that goes on from step 18."""
   whole, parts, recipe = tmp_path / 'whole', tmp_path / 'parts', [*CURRICULUM, *PLATEAU]
@@ -127,6 +129,7 @@ def test_a_signal_at_any_moment_loses_nothing(corpus, finished, tmp_path, monkey
 DOCUMENTS = ['--document_reset', r'--document_separator=times.\n', '--chunk_overlap=15']
 
 
+@pytest.mark.slow
 def test_documents_and_the_longest_overlap_resume_to_the_same_bits(tmp_path):
   corpus = tmp_path / 'corpus'
   corpus.mkdir()

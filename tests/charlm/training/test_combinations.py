@@ -2,7 +2,7 @@
 
 The combinations are drawn from the fields of the dataclasses, so that a new option takes part as it comes. What a kill
 leaves is what is in the workdir at that moment; a copy of it then saves a third run, whose compilation takes longest.
-test_train_resume.py kills processes.
+test_train_resume.py kills processes, and resumes quicker runs.
 """
 import dataclasses
 import functools
@@ -164,6 +164,7 @@ def resumes_bit_for_bit(flags, corpus, folder, monkeypatch):
   return folder / 'whole'
 
 
+@pytest.mark.slow
 def test_killed_with_any_options_it_ends_in_the_same_bits(corpus, tmp_path, monkeypatch):
   undrawn, defaults, chosen = set(FIELDS), Config().flat(), combinations(seed=84)
   for i, flags in enumerate(chosen):

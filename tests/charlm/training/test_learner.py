@@ -59,9 +59,10 @@ SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_
 
 
 @pytest.mark.parametrize('options', [
-  *RECIPES, dict(overlap=19, layer_norm=False, initial_state='noise', starts=STARTS,
-                 train={**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'})],
-  ids=['gru', 'lstm', 'documents'])
+  pytest.param(RECIPES[0], id='gru'), pytest.param(RECIPES[1], id='lstm', marks=pytest.mark.slow),
+  pytest.param(dict(overlap=19, layer_norm=False, initial_state='noise', starts=STARTS,
+                    train={**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'}),
+               id='documents', marks=pytest.mark.slow)])
 def test_two_replicas_learn_the_same_as_one(options):
   starts, overlap = options.get('starts'), options.get('overlap', 0)
   made = [make(s, **{k: v for k, v in options.items() if k != 'starts'}) for s in ('default', 'mirrored')]
@@ -80,9 +81,9 @@ def test_two_replicas_learn_the_same_as_one(options):
 
 
 @pytest.mark.parametrize('masks', [
-  dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1),
-  dict(wiring='dual_path', tie_embeddings=True, input_dropout=0.2, recurrent_dropout=0.2, weight_drop=0.2,
-       dropout_per='sequence')], ids=str)
+  pytest.param(dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1), id='plain'),
+  pytest.param(dict(wiring='dual_path', tie_embeddings=True, input_dropout=0.2, recurrent_dropout=0.2, weight_drop=0.2,
+                    dropout_per='sequence'), id='dual_path', marks=pytest.mark.slow)])
 def test_native_kernels_learn_the_same_as_xla(masks):
   (weights, carry, _), other = (train(make(recurrence=r, **masks), 20) for r in ('auto', 'xla'))
   assert isinstance(make().model.backend, NativeBackend) != bool(kernels.register()[1])
@@ -233,8 +234,8 @@ def test_documents_in_a_chunk_are_learned_as_if_apart():
     np.testing.assert_allclose(g, tf.convert_to_tensor(s), rtol=1e-3, atol=1e-4, err_msg=v.name)
 
 
-@pytest.mark.parametrize('cell', ['gru', 'lstm'])
-def test_stretches_start_documents_where_the_chunk_does(cell):
+@pytest.mark.parametrize('cell', ['gru', pytest.param('lstm', marks=pytest.mark.slow)])
+def test_rollouts_start_documents_where_the_chunk_does(cell):
   """Of true tokens alone they lose what the chunk does, whatever noise a document starts from."""
   one = make(cell=cell, initial_state='noise', train=dict(multi_step=7, multi_step_mix=1e-9))
   for metrics in train(one, 3, starts=STARTS)[2]:
