@@ -53,22 +53,6 @@ def test_imports_go_one_way(module):
   assert not absl or module == 'flags.parse', 'flags/parse.py alone knows absl'
 
 
-def unhinted(tree):
-  """(class, function) of the public functions and methods of a module that have no hint somewhere."""
-  for scope in [tree, *(c for c in tree.body if isinstance(c, ast.ClassDef) and not c.name.startswith('_'))]:
-    for f in scope.body:
-      if isinstance(f, ast.FunctionDef) and (not f.name.startswith('_') or f.name in ('__init__', '__call__')):
-        arguments = [*f.args.posonlyargs, *f.args.args, *f.args.kwonlyargs][scope is not tree:]
-        if any(a.annotation is None for a in arguments) or (f.returns is None and f.name != '__init__'):
-          yield getattr(scope, 'name', ''), f.name
-
-
-@pytest.mark.parametrize('module', INSTALLED)
-def test_public_functions_have_type_hints(module):
-  """mypy checks them, and private ones only where they have hints."""
-  assert not list(unhinted(ast.parse((ROOT / MODULES[module]).read_text(encoding='utf-8'))))
-
-
 def test_no_module_imports_itself_by_way_of_others():
   assert list(graphlib.TopologicalSorter({module: EDGES[module] for module in INSTALLED}).static_order())
 

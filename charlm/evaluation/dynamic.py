@@ -69,7 +69,7 @@ class DynamicScorer(scoring.OneDevice):
     for weight, start in zip(self.weights, self.start, strict=True):
       weight.assign(start)
 
-  def _gradients(self, batch, carry):
+  def _gradients(self, batch: streams.Batch, carry: Any) -> tuple[list[tf.Tensor], scoring.Sums, Any]:
     """-> g of each weight, (nats, tokens), the next carry."""
     with tf.GradientTape() as tape:
       outputs, carry = self.model(batch.tokens[:, :-1], self.model.reset(carry, batch.reset), resets=batch.starts)
@@ -78,12 +78,12 @@ class DynamicScorer(scoring.OneDevice):
     gradients = [tf.convert_to_tensor(g) for g in tape.gradient(loss, self.weights)]
     return gradients, (nats, tf.reduce_sum(batch.weight)), carry
 
-  def _squares(self, batch, carry, squares):
+  def _squares(self, batch: streams.Batch, carry: Any, squares: list[tf.Tensor]) -> tuple[list[tf.Tensor], Any]:
     """-> the sums of squared gradients, with this batch's added; the next carry."""
     gradients, _, carry = self._gradients(batch, carry)
     return [s + tf.square(g) for s, g in zip(squares, gradients, strict=True)], carry
 
-  def _score_and_learn(self, batch, carry):
+  def _score_and_learn(self, batch: streams.Batch, carry: Any) -> tuple[scoring.Sums, Any]:
     """-> (nats, tokens) before the update, the next carry."""
     gradients, sums, carry = self._gradients(batch, carry)
     for weight, start, pull, rate, g in zip(self.weights, self.start, self.pulls, self.rates, gradients, strict=True):

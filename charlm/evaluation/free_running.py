@@ -43,7 +43,7 @@ class FreeRunningScorer(scoring.OneDevice):
     sums, carry = self._compiled(batch, carry)
     return [sums], carry
 
-  def _score(self, batch, carry):
+  def _score(self, batch: streams.Batch, carry: Any) -> tuple[scoring.Sums, Any]:
     (state, first), steps, model = carry, self.steps, self.model
     chunk_rollouts = batch.weight.shape[1] // steps
     outputs, state = model(batch.tokens[:, :-1], model.reset(state, batch.reset), resets=batch.starts)
@@ -53,7 +53,7 @@ class FreeRunningScorer(scoring.OneDevice):
     free, _ = rollout.run(model.stepper(), rollouts, tf.ones_like(rollouts.inputs, tf.bool), numbers,
                           initial=model.initial_state(number.shape[0]))
 
-    def at_starts(x):
+    def at_starts(x: tf.Tensor) -> tf.Tensor:
       """[B, T] -> [1, P B]"""
       return tf.reshape(tf.transpose(x[:, ::steps]), [1, -1])
 

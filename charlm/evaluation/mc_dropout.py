@@ -41,13 +41,13 @@ class McDropoutScorer(scoring.OneDevice):
     sums = self._sums([nats for nats, _ in passes], batch.weight)
     return [sums], ([state for _, state in passes], count + self.passes)
 
-  def _one_pass(self, batch, state, step):
+  def _one_pass(self, batch: streams.Batch, state: Any, step: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """-> nats [B, T] with one draw of the masks, and the next state."""
     state = self.model.reset(state, batch.reset)
     outputs, state = self.model(batch.tokens[:, :-1], state, Noise(self.seed, step), batch.starts)
     return losses.nats(outputs.logits, batch.tokens[:, 1:]), state
 
-  def _mean_sums(self, passes, weight):
+  def _mean_sums(self, passes: list[tf.Tensor], weight: tf.Tensor) -> scoring.Sums:
     """nats [B, T] of each pass, weight [B, T] -> the sum of -log of the mean probability, and of the weights."""
     nats = tf.math.log(float(self.passes)) - tf.reduce_logsumexp(-tf.stack(passes), 0)
     return tf.reduce_sum(nats * weight), tf.reduce_sum(weight)

@@ -70,7 +70,7 @@ class PlainScorer(OneDevice):
     sums, carry = self.compiled(batch, carry, 0)
     return [sums], carry
 
-  def _score(self, batch, carry, replica):
+  def _score(self, batch: streams.Batch, carry: Any, replica: Any) -> tuple[Sums, Any]:
     del replica  # there so that each replica compiles a function of its own, with its own variables
     state = self.model.reset(carry, batch.reset)
     outputs, carry = self.model(batch.tokens[:, :-1], state, resets=batch.starts)

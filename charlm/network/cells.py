@@ -18,10 +18,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from charlm.network.normalization import EPSILON
+from charlm.network.normalization import EPSILON, Gates
 from flags.network import ModelConfig
-
-Gates = Sequence[tf.Tensor]  # k tensors [B, H]
 
 
 class Mask(NamedTuple):
@@ -92,14 +90,14 @@ def gru_backward(dh: tf.Tensor, activations: tuple, a: Gates, h: tf.Tensor, bias
   return (dr, dz, dc), (dr, dz, da_c), dh * (1 - m_z * z), da_c
 
 
-def _cell_norm(c):
+def _cell_norm(c: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   """c [B, H] -> mean 0 and variance 1 over the units, and the factor [B, 1] that did it."""
   centred = c - tf.reduce_mean(c, -1, keepdims=True)
   inverse = tf.math.rsqrt(tf.reduce_mean(tf.square(centred), -1, keepdims=True) + EPSILON)
   return centred * inverse, inverse
 
 
-def _moved(old, new, share):
+def _moved(old: tf.Tensor, new: tf.Tensor, share: Any) -> tf.Tensor:
   """This share of the way from the old value to the new."""
   return new if isinstance(share, float) and share == 1 else old + share * (new - old)
 

@@ -75,7 +75,7 @@ class RecurrentLayer(tf.Module):
                              lambda shape: [dropout.mask(flag, shape, number) for flag in self.cell.masks])
 
 
-def _variables(values, size, name):
+def _variables(values: Any, size: int, name: str) -> Any:
   """A nest of numbers -> a nest of variables [size]."""
   count = itertools.count()
   return tf.nest.map_structure(lambda v: tf.Variable(tf.fill([size], v), name=f'{name}_{next(count)}'), values)

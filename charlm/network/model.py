@@ -136,29 +136,33 @@ class LanguageModel(tf.Module):
     calm = Dropout(self.config)
     prepared = self._prepare(self.backend.stepping(), XlaBackend(self.config.compute_dtype).stepping(), calm, None)
 
-    def step(tokens, state):
+    def step(tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
       outputs = self._read(prepared, tokens, state, calm, None)
       return outputs.logits, outputs.states
 
     return step
 
-  def _read(self, prepared, tokens, state, dropout, resets):
+  def _read(self, prepared: _Prepared, tokens: tf.Tensor, state: Any, dropout: Dropout,
+            resets: list[Resets] | None) -> Outputs:
     """The forward pass: tokens [T, B], or [B] of a backend that is stepping. -> Outputs, time first."""
-    outputs, upward, states = [], [], []
+    outputs: list[tf.Tensor] = []
+    upward: list[tf.Tensor] = []
+    states = []
     for i, (entry, layer) in enumerate(zip(prepared.entries(tokens), prepared.layers, strict=True)):
       _, others = wiring.inputs(self.config.wiring, upward)
       x = [*entry, *(project(y) for project, y in zip(prepared.projections[i], others, strict=True))]
-      y, after = layer(add_projections(x), state[i], resets and resets[i])
+      y, after = layer(add_projections(x), state[i], resets[i] if resets else None)
       states.append(after)
       outputs.append(dropout.drop('dropout', y, i))
       upward.append(dropout.drop('layer_dropout', outputs[-1], i))
     features = dropout.drop('output_dropout', self._combine(outputs))
     return Outputs(prepared.logits(features), features, tuple(states))
 
-  def _combine(self, outputs):
+  def _combine(self, outputs: list[tf.Tensor]) -> tf.Tensor:
     return wiring.combine(self.config.combine, self.config.wiring, outputs)
 
-  def _prepare(self, backend, entry_backend, dropout, count):
+  def _prepare(self, backend: base.Backend, entry_backend: base.Backend, dropout: Dropout,
+               count: int | None) -> _Prepared:
     """Reads the weights. entry_backend: for projections of tokens. count: of tokens in a pass; None: any number."""
     entry = [[p.prepare(entry_backend) for p in layer.projections[:reads]]
              for layer, reads in zip(self.recurrent_layers, self.reads_entry, strict=True)]
@@ -168,7 +172,8 @@ class LanguageModel(tf.Module):
          for layer, reads in zip(self.recurrent_layers, self.reads_entry, strict=True)],
         [layer.prepare(backend, dropout, i) for i, layer in enumerate(self.recurrent_layers)], self._logits(backend))
 
-  def _entries(self, projections, dropout, few):
+  def _entries(self, projections: list[list[base.Linear]], dropout: Dropout,
+               few: bool) -> Callable[[tf.Tensor], list[list[Any]]]:
     """-> tokens -> their projections for each layer, Lookups in a table of V rows where that is less work.
 
     There is no table where a pass has fewer tokens than V, nor where the entry of each is dropped by itself.
@@ -177,13 +182,13 @@ class LanguageModel(tf.Module):
     xla = XlaBackend(self.config.compute_dtype)
     feed_forward = [layer.prepare(xla) for layer in self.input_layers]
 
-    def enter(embedded):
+    def enter(embedded: tf.Tensor) -> tf.Tensor:
       """[.., E] -> what the recurrent layers read of a token."""
       for layer in feed_forward:
         embedded = tf.tanh(layer(embedded))
       return embedded
 
-    def project(x):
+    def project(x: tf.Tensor) -> list[list[tf.Tensor]]:
       return [[linear(x) for linear in layer] for layer in projections]
 
     if few:
@@ -193,14 +198,14 @@ class LanguageModel(tf.Module):
       return lambda tokens: project(dropout.drop('input_dropout', tf.gather(vocabulary, tokens)))
     tables = project(vocabulary)
 
-    def entries(tokens):
+    def entries(tokens: tf.Tensor) -> list[list[Any]]:
       if tokens.dtype.is_floating:
         return project(enter(xla.product(tokens, embedding)))
       return [[Lookup(table, tokens) for table in layer] for layer in tables]
 
     return entries
 
-  def _logits(self, backend):
+  def _logits(self, backend: base.Backend) -> base.Linear:
     """-> features [.., n] -> logits [.., V]."""
     if self.config.tie_embeddings:
       projection = [tf.convert_to_tensor(self.output_projection)] if hasattr(self, 'output_projection') else []
@@ -209,7 +214,7 @@ class LanguageModel(tf.Module):
       matrices = [tf.convert_to_tensor(self.output_kernel)]
     products, bias = [backend.matmul(matrix) for matrix in matrices], tf.convert_to_tensor(self.output_bias)
 
-    def logits(features):
+    def logits(features: tf.Tensor) -> tf.Tensor:
       for product in products:
         features = product(features)
       return features + bias

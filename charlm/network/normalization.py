@@ -11,6 +11,8 @@ import tensorflow as tf
 
 EPSILON = 1e-5
 
+Gates = Sequence[tf.Tensor]  # k tensors [B, H], one for each gate of a cell
+
 
 def centre(weights: tf.Tensor, groups: Sequence[int]) -> tf.Tensor:
   """Removes the mean of each row over each group of columns.
@@ -49,34 +51,35 @@ class Norm(NamedTuple):
   backward: Callable[..., Any]
 
 
-def _group_means(gates, groups):
+def _group_means(gates: Gates, groups: Sequence[int]) -> list[tf.Tensor]:
   """k tensors [B, H] -> the mean [B, 1] of each group, over the units of all its gates."""
-  gates = iter(gates)
-  members = [list(itertools.islice(gates, count)) for count in groups]
+  remaining = iter(gates)
+  members = [list(itertools.islice(remaining, count)) for count in groups]
   return [tf.add_n([tf.reduce_mean(m, -1, keepdims=True) for m in group]) / len(group) for group in members]
 
 
-def _inverse_rms(gates, groups):
+def _inverse_rms(gates: Gates, groups: Sequence[int]) -> list[tf.Tensor]:
   """k tensors of mean 0 -> 1 / root mean square of each group, [B, 1]."""
   return [tf.math.rsqrt(mean + EPSILON) for mean in _group_means([tf.square(g) for g in gates], groups)]
 
 
-def _for_each_gate(values, groups):
+def _for_each_gate(values: Gates, groups: Sequence[int]) -> list[tf.Tensor]:
   """One value of each group -> one for each gate."""
   return [value for value, count in zip(values, groups, strict=True) for _ in range(count)]
 
 
-def _times(gates, factors):
+def _times(gates: Gates, factors: Gates) -> list[tf.Tensor]:
   return [g * f for g, f in zip(gates, factors, strict=True)]
 
 
-def _separate_forward(x, p, gains, groups):
+def _separate_forward(x: Gates, p: Gates, gains: Sequence[Gates], groups: Sequence[int]) -> tuple[Gates, Gates, tuple]:
   inverses = _inverse_rms(p, groups)
   n = _times(p, _for_each_gate(inverses, groups))
   return x, _times(n, gains[0]), (n, inverses)
 
 
-def _separate_backward(dx, da, saved, gains, groups):
+def _separate_backward(dx: Gates, da: Gates, saved: tuple, gains: Sequence[Gates],
+                       groups: Sequence[int]) -> tuple[Gates, Gates, list[Gates]]:
   n, inverses = saved
   dgain = _times(da, n)
   means = _for_each_gate(_group_means(_times(dgain, gains[0]), groups), groups)
@@ -85,7 +88,7 @@ def _separate_backward(dx, da, saved, gains, groups):
   return dx, dp, [dgain]
 
 
-def _joint_forward(x, p, gains, groups):
+def _joint_forward(x: Gates, p: Gates, gains: Sequence[Gates], groups: Sequence[int]) -> tuple[Gates, Gates, tuple]:
   """Both over the root mean square of x + p. A cell adds x and a, so that it sees LN(x + p; gain) + bias."""
   gain, bias = gains
   inverses = _inverse_rms([m + q for m, q in zip(x, p, strict=True)], groups)
@@ -94,14 +97,15 @@ def _joint_forward(x, p, gains, groups):
   return x, _times(n_p, gain), (n_x, n_p, inverses)
 
 
-def _joint_backward(dx, da, saved, gains, groups):
+def _joint_backward(dx: Gates, da: Gates, saved: tuple, gains: Sequence[Gates],
+                    groups: Sequence[int]) -> tuple[Gates, Gates, list[Gates]]:
   n_x, n_p, inverses = saved
   dgain = [d * m + e * q for d, m, e, q in zip(dx, n_x, da, n_p, strict=True)]
   means = _for_each_gate(_group_means(_times(dgain, gains[0]), groups), groups)
   shared = [(m + q) * mean for m, q, mean in zip(n_x, n_p, means, strict=True)]
-  dproducts = [[i * (d * g - s) for i, d, g, s in zip(_for_each_gate(inverses, groups), gates, gains[0], shared,
-                                                      strict=True)] for gates in (dx, da)]
-  return *dproducts, [dgain, list(dx)]
+  of_x, of_p = ([i * (d * g - s) for i, d, g, s in zip(_for_each_gate(inverses, groups), gates, gains[0], shared,
+                                                       strict=True)] for gates in (dx, da))
+  return of_x, of_p, [dgain, list(dx)]
 
 
 NORMS = {

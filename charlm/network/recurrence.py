@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from charlm.network.cells import Cell, Mask
+from charlm.network.cells import Cell, Gates, Mask
 from charlm.network.normalization import NORMS, centre
 
 
@@ -115,12 +115,12 @@ class Recurrence:
     given = state, weights, resets.state if resets else ()
 
     @tf.custom_gradient
-    def layer(x, *flat):
+    def layer(x: tf.Tensor, *flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., tuple]]:
       start, weights, other = tf.nest.pack_sequence_as(given, flat)
       inner = Resets(resets.where, other) if resets else None
       states, saved = self._forward(tf.split(x, sum(self.cell.groups), -1), start, self._split(weights), masks, inner)
 
-      def gradient(*dstates):
+      def gradient(*dstates: tf.Tensor) -> tuple:
         dstates = tf.nest.pack_sequence_as(start, dstates)
         dx, *gradients = self._backward(dstates, start, states, saved, self._split(weights), masks, inner)
         return dx, *tf.nest.flatten(gradients)
@@ -131,19 +131,20 @@ class Recurrence:
     states = [tf.ensure_shape(s, x.shape[:2] + s.shape[2:]) for s in states]  # stacking forgets a static T
     return states[0], tf.nest.pack_sequence_as(state, states)
 
-  def _split(self, weights):
+  def _split(self, weights: Weights) -> Weights:
     """The gain of a norm becomes a list of k gains [H] for each of its weights [kH]."""
     gates = sum(self.cell.groups)
     return weights._replace(gain=[tf.split(g, gates) for g in tf.nest.flatten(weights.gain)])
 
-  def _step(self, x, state, weights, factors):
+  def _step(self, x: Gates, state: Any, weights: Weights, factors: Sequence[Any]) -> tuple[Any, tuple]:
     """x: k tensors. -> the next state, and what its gradient needs: (what the norm saves, activations)."""
     p = tf.split(self.matmul(tf.nest.flatten(state)[0], weights.U), len(x), -1)
     x, a, saved = NORMS[self.norm].forward(x, p, weights.gain, self.cell.groups)
     state, activations = self.cell.forward(x, a, state, weights.cell, factors)
     return state, (saved, list(activations))
 
-  def _step_gradient(self, dstate, state, saved, U_transposed, weights, factors):
+  def _step_gradient(self, dstate: Any, state: Any, saved: tuple, U_transposed: tf.Tensor, weights: Weights,
+                     factors: Sequence[Any]) -> tuple[list[tf.Tensor], tf.Tensor, Any, Any, Any]:
     """The gradient of `_step`: of x (k tensors), h U, state, gains and cell weights (these two [B, ..])."""
     (of_norm, activations), norm = saved, NORMS[self.norm]
     a = norm.restore(of_norm, weights.gain)
@@ -154,7 +155,8 @@ class Recurrence:
     dbefore = tf.nest.pack_sequence_as(state, [dh + self.matmul(dproduct, U_transposed), *others])
     return list(dx), dproduct, dbefore, dgains, dcell
 
-  def _forward(self, x, state, weights, masks, resets):
+  def _forward(self, x: Gates, state: Any, weights: Weights, masks: Sequence[Mask],
+               resets: Resets | None) -> tuple[Any, tuple]:
     """-> states after each token, and what `_step` saves of each: nests of [T, B, ..]."""
     steps, units = tf.shape(x[0])[0], weights.U.shape[0]
     columns = NORMS[self.norm].sizes(len(x), len(self.cell.groups), units), [units] * self.cell.saved
@@ -162,7 +164,7 @@ class Recurrence:
               tf.nest.map_structure(lambda size: _array(steps, size, x[0]), columns))
     xs, factors = [_unstack(g) for g in x], _factors(masks, x[0].dtype)
 
-    def body(t, state, arrays):
+    def body(t: tf.Tensor, state: Any, arrays: Any) -> tuple:
       if resets:
         state = where_reset(tf.gather(resets.where, t), resets.state, state)
       state, saved = self._step(_read(xs, t), state, weights, factors(t))
@@ -170,7 +172,8 @@ class Recurrence:
 
     return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
 
-  def _backward(self, dstates, start, states, saved, weights, masks, resets):
+  def _backward(self, dstates: Any, start: Any, states: Any, saved: Any, weights: Weights, masks: Sequence[Mask],
+                resets: Resets | None) -> tuple[tf.Tensor, Any, tuple, Any]:
     """-> gradients of x, start, (U, gain, cell weights), resets.state, from those of the states after each token."""
     nest = tf.nest.map_structure
     previous = _previous(start, states, resets)
@@ -179,7 +182,8 @@ class Recurrence:
     arrived, before, saved = nest(_unstack, (dstates, previous, saved))
     U_transposed, factors = tf.transpose(weights.U), _factors(masks, h.dtype)
 
-    def body(t, dstate, dxs, dproducts, sums, dreset):
+    def body(t: tf.Tensor, dstate: Any, dxs: list[tf.TensorArray], dproducts: tf.TensorArray, sums: Any,
+             dreset: Any) -> tuple:
       dstate = nest(tf.add, dstate, _read(arrived, t))
       dx, dproduct, dstate, *of_weights = self._step_gradient(
           dstate, _read(before, t), _read(saved, t), U_transposed, weights, factors(t))
@@ -201,7 +205,7 @@ class Recurrence:
     return tf.concat(_stack(dxs), -1), dstart, (dU, [tf.concat(g, -1) for g in dgain], dcell), dreset
 
 
-def _previous(start, states, resets):
+def _previous(start: Any, states: Any, resets: Resets | None) -> Any:
   """The states that tokens were read from: nests of [T, B, H]."""
   previous = tf.nest.map_structure(lambda s0, s: tf.concat([s0[None], s[:-1]], 0), start, states)
   if not resets:
@@ -209,29 +213,29 @@ def _previous(start, states, resets):
   return where_reset(resets.where, tf.nest.map_structure(lambda s: s[None], resets.state), previous)
 
 
-def _array(steps, columns, like):
+def _array(steps: tf.Tensor, columns: int, like: tf.Tensor) -> tf.TensorArray:
   """An array for a tensor [B, columns] of each token; like [.., B, any]."""
   return tf.TensorArray(like.dtype, steps, element_shape=[like.shape[-2], columns])
 
 
-def _unstack(x):
+def _unstack(x: tf.Tensor) -> tf.TensorArray:
   return _array(tf.shape(x)[0], x.shape[-1], x).unstack(x)
 
 
-def _read(arrays, t):
+def _read(arrays: Any, t: tf.Tensor) -> Any:
   return tf.nest.map_structure(lambda a: a.read(t), arrays)
 
 
-def _write(arrays, t, values):
+def _write(arrays: Any, t: tf.Tensor, values: Any) -> Any:
   flat = [a.write(t, v) for a, v in zip(tf.nest.flatten(arrays), tf.nest.flatten(values), strict=True)]
   return tf.nest.pack_sequence_as(arrays, flat)
 
 
-def _stack(arrays):
+def _stack(arrays: Any) -> Any:
   return tf.nest.map_structure(lambda a: a.stack(), arrays)
 
 
-def _factors(masks, dtype):
+def _factors(masks: Sequence[Mask], dtype: tf.DType) -> Callable[[tf.Tensor], list[Any]]:
   """-> t -> the factor of each mask for token t."""
   keep = [None if mask.keep is None else _unstack(mask.keep) for mask in masks]
   return lambda t: [m.scale if k is None else tf.cast(k.read(t), dtype) * m.scale

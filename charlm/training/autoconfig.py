@@ -77,7 +77,7 @@ def choose(config: Config, given: Mapping[str, Any], setting: Setting) -> dict[s
   return {name: value for name, value in chosen.items() if name not in fixed}
 
 
-def _fixed(config, given):
+def _fixed(config: Config, given: Mapping[str, Any]) -> set[str]:
   """The names of flags that are not chosen."""
   fixed = set(given)
   if config.train.init_from:  # whose network it is, and what it knows is not to be decayed away
@@ -87,11 +87,11 @@ def _fixed(config, given):
   return fixed
 
 
-def _sizes(config, fixed, setting):
+def _sizes(config: Config, fixed: set[str], setting: Setting) -> tuple[dict[str, int], float]:
   """-> {units, chunk_length, batch_size}, and the speed in tokens per second that they make."""
   data, model, train = config.data, config.model, config.train
 
-  def unless_fixed(name, value):
+  def unless_fixed(name: str, value: int) -> int:
     return getattr(data if hasattr(data, name) else model, name) if name in fixed else value
 
   by_time = UNITS * (setting.speedup * train.max_minutes / MINUTES)**0.25
@@ -108,7 +108,7 @@ def _sizes(config, fixed, setting):
   return {'units': units, 'chunk_length': chunk, 'batch_size': rows}, speed
 
 
-def _regularisation(config, passes):
+def _regularisation(config: Config, passes: float) -> dict[str, float]:
   """Dropout and what goes with it, for so many passes over the text."""
   least = MIN_DROPOUT if config.model.dropout_per == 'sequence' else 0.0  # which asks for some
   dropout = min(MAX_DROPOUT, max(least, round(DROPOUT_OF_TWICE * math.log2(passes / HARMLESS_PASSES), 2)))
@@ -116,7 +116,7 @@ def _regularisation(config, passes):
           'activation_penalty': min(MAX_PENALTY, round(PENALTY_OF_DROPOUT * dropout, 1))}
 
 
-def _intervals(config, steps, speed, setting):
+def _intervals(config: Config, steps: float, speed: float, setting: Setting) -> dict[str, int]:
   """How often to evaluate, save and sample in so many steps, at so many tokens per second."""
   seconds = 60 * config.train.max_minutes
   evaluations = int(min(MAX_EVALUATIONS, EVALUATION_SHARE * seconds * 3 * speed / max(1, setting.validation_tokens)))
@@ -158,6 +158,6 @@ def evaluation_seconds(config: Config, setting: Setting) -> float:
   return seconds / (3 * setting.speedup)
 
 
-def _nearest(n, x):
+def _nearest(n: int, x: float) -> int:
   """The multiple of n nearest to x, n at least."""
   return max(n, n * round(x / n))

@@ -56,7 +56,7 @@ class TrainingChunks:
     self.cursor = self._rows.after(self.cursor, length=length, stride=length - self._config.chunk_overlap)
     return batch, self._config.batch_size * length, first
 
-  def _open(self, length):
+  def _open(self, length: int) -> Iterator[Any]:
     file, offset = self._file, self.cursor.offset
     tokens = streams.mapped(file.path, file.dtype, file.num_tokens)
     return iter(self._distribution.batches(lambda context: streams.training_stream(

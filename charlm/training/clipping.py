@@ -42,7 +42,7 @@ def percentile(values: tf.Tensor, count: tf.Tensor, percent: float) -> tf.Tensor
   return low + (high - low) * (place - tf.floor(place))
 
 
-def _smallest(values, count, ranks):
+def _smallest(values: tf.Tensor, count: tf.Tensor, ranks: tf.Tensor) -> tf.Tensor:
   """The numbers that would have these ranks [R] (0 is the least) if the first `count` of values [N] were sorted.
 
   Floats from 0 up are ordered as their bits, which are found here from the highest down. XLA sorts 10,000 numbers in

@@ -38,7 +38,7 @@ class Decisions:
     """What is due after `step` steps."""
     config, stop = self.config, self._why_stop(step, epochs)
 
-    def due(every):
+    def due(every: int) -> bool:
       return bool(every) and step % every == 0
 
     report, evaluate, save = (bool(stop) or due(every) for every in (
@@ -56,5 +56,5 @@ class Decisions:
     return due._replace(sample=sample, save=due.save or bool(due.stop) or interrupted,
                         leave=interrupted and not due.stop)
 
-  def _why_stop(self, step, epochs):
+  def _why_stop(self, step: int, epochs: float) -> str:
     return self.monitor.why_stop() or self.budget.why_stop(step, epochs)

@@ -36,7 +36,7 @@ class Distribution:
     if self.replicas == 1:
       return tf.nest.pack_sequence_as(nest, [tf.constant(a) for a in arrays])
 
-    def share(context):
+    def share(context: Any) -> Any:
       rows = len(arrays[0]) // self.replicas
       first = context.replica_id_in_sync_group * rows
       return tf.nest.pack_sequence_as(nest, [tf.constant(a[first:first + rows]) for a in arrays])

@@ -87,14 +87,14 @@ class Learner:
     metrics, carry = self._step(batch, carry, StepDecisions(*(tf.constant(x, tf.float32) for x in decisions)))
     return tf.nest.map_structure(lambda m: self.distribution.values(m)[0], metrics), carry
 
-  def _train(self, batch, carry, decisions):
+  def _train(self, batch: Batch, carry: Any, decisions: StepDecisions) -> tuple[dict[str, Any], Any]:
     step = self.optimizer.iterations.value
     rate = schedule.learning_rate(self.config, step, decisions.progress, decisions.rate_scale)
     self.optimizer.learning_rate.assign(rate)
     for objective in self.objectives:
       objective.before_step()
 
-    def replica_step(batch, carry):
+    def replica_step(batch: Batch, carry: Any) -> tuple[dict[str, tf.Tensor], Any]:
       context, replicas = tf.distribute.get_replica_context(), self.distribution.replicas
       local, carry = self._gradients(batch, carry, step, context.replica_id_in_sync_group, decisions.progress)
       gradients, own, sums = context.all_reduce('SUM', local)
@@ -110,14 +110,15 @@ class Learner:
       self._average(decisions.average_share)
     return result
 
-  def _average(self, share):
+  def _average(self, share: tf.Tensor | float) -> None:
     """Moves the evaluated weights towards the trained ones."""
     for average, new in zip(self.evaluated.variables, self.model.variables, strict=True):
       # A sum of two, and not a step towards the new, so that a share of 1 gives the very same bits.
       self.distribution.strategy.extended.update(average, lambda a, n: a.assign((1 - share) * a + share * n),
                                                  args=(new,), group=False)
 
-  def _replica_gradients(self, batch, carry, step, replica, progress):
+  def _replica_gradients(self, batch: Batch, carry: Any, step: tf.Tensor, replica: Any,
+                         progress: tf.Tensor) -> tuple[tuple[list[tf.Tensor], list[Any], dict[str, tf.Tensor]], Any]:
     """-> (gradients of the model, what each objective learns from, sums) over these rows; the carry."""
     rows, length = batch.weight.shape
     noise = Noise(self.config.seed, step, replica * rows, self.batch_size)
@@ -159,8 +160,8 @@ class DistributedScorer:
     sums, carry = self._score(batch, carry)
     return list(self._distribution.values(sums)), carry
 
-  def _on_replicas(self, batch, carry):
-    def on_replica(batch, carry):
+  def _on_replicas(self, batch: Any, carry: Any) -> tuple[Any, Any]:
+    def on_replica(batch: Batch, carry: Any) -> tuple[scoring.Sums, Any]:
       return self._plain.compiled(batch, carry, tf.distribute.get_replica_context().replica_id_in_sync_group)
 
     return self._distribution.strategy.run(on_replica, (batch, carry))

@@ -2,7 +2,8 @@
 import collections
 import inspect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -21,7 +22,7 @@ def optimizers() -> dict[str, type]:
           and all(p.default is not p.empty for p in _parameters(c).values() if p.kind != p.VAR_KEYWORD)}
 
 
-def _parameters(optimizer_class):
+def _parameters(optimizer_class: type) -> Mapping[str, inspect.Parameter]:
   return inspect.signature(optimizer_class).parameters
 
 
@@ -37,12 +38,12 @@ def make_optimizer(config: TrainConfig, variables: Sequence[tf.Variable]) -> ker
   return optimizer
 
 
-def _set_paths(optimizer):
+def _set_paths(optimizer: keras.optimizers.Optimizer) -> None:
   """Gives each variable a path of its own, which checkpoints ask for.
 
   In Keras's Adafactor the row and the column factors of a weight have the same one.
   """
-  seen = collections.Counter()
+  seen: collections.Counter[str] = collections.Counter()
   for variable in optimizer.variables:
     path = variable.path.removesuffix(':0')
     variable._path = f'{path}_{seen[path]}' if seen[path] else path
@@ -71,7 +72,7 @@ def choose_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
         'at least 0 and less than 1') from None
 
 
-def _constant(name, value, default):
+def _constant(name: str, value: Any, default: Any) -> Any:
   """The value as the type of its default. Raises ValueError for another type, or a rate of decay that is none."""
   if isinstance(default, float) and type(value) is int:
     value = float(value)

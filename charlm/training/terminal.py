@@ -48,7 +48,7 @@ class Terminal:
   @contextlib.contextmanager
   def open(self) -> Iterator['Terminal']:
     """Within it Ctrl-C and SIGTERM ask for a stop after the step; a second one stops at once."""
-    def ask(number, frame):
+    def ask(number: int, frame: Any) -> None:
       if self.interrupted:
         raise KeyboardInterrupt
       self.interrupted = True

@@ -13,11 +13,12 @@ from charlm.evaluation import scoring
 from charlm.network.model import LanguageModel
 from charlm.training.budget import Budget
 from charlm.training.chunks import TrainingChunks
-from charlm.training.decisions import COLLECT_EVERY, Decisions
+from charlm.training.decisions import COLLECT_EVERY, Decisions, Due
 from charlm.training.learner import DistributedScorer, Learner
 from charlm.training.loss_monitor import LossMonitor
 from charlm.training.terminal import Terminal
 from charlm.workdir import checkpoint, metrics, plot
+from data_pipeline.token_files import TokenFile
 from flags.config import Config
 from flags.errors import RunError
 
@@ -87,7 +88,7 @@ class Trainer:
         print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
       plot.draw(self.workdir)
 
-  def _train_step(self):
+  def _train_step(self) -> Due:
     """-> what is due after it."""
     decisions, epoch = self.decisions.before_step(self.step, self.chunks.epochs()), self.chunks.cursor.epoch
     batch, tokens, compiles = self.chunks.next(decisions.progress)
@@ -108,16 +109,16 @@ class Trainer:
     self.terminal.show(self.step, self._progress(), self.metrics, self.monitor.best_nats)
     return due
 
-  def _do(self, due):
+  def _do(self, due: Due) -> None:
     """Reports, evaluates, samples and saves as is due; ends the process where a signal has asked for it."""
     if due.evaluate and self.valid_file:
-      self._report(valid_nats_per_token=self._evaluate())
+      self._report(valid_nats_per_token=self._evaluate(self.valid_file))
       due = self.decisions.after_evaluation(due, self.step, self.chunks.epochs())
     elif due.report:
       self._report()
     due = self.decisions.before_leaving(due, self.terminal.interrupted)
     if due.sample and self.write_sample:
-      self._sample()
+      self._sample(self.write_sample)
       due = self.decisions.before_leaving(due, self.terminal.interrupted)
     self.finished = due.stop
     if due.save:
@@ -126,12 +127,12 @@ class Trainer:
       self.terminal.leave(self.step)
       raise KeyboardInterrupt
 
-  def _progress(self):
+  def _progress(self) -> float:
     return self.budget.progress(self.step, self.chunks.epochs())
 
   # What is done.
 
-  def _collect(self):
+  def _collect(self) -> None:
     """Takes in the metrics of the steps since it was last called. Raises RunError at one that is not finite."""
     first = self.step - len(self.uncollected) + 1
     for step, tensors in enumerate(self.uncollected, first):
@@ -143,17 +144,17 @@ class Trainer:
       self.monitor.trained(numbers['nats'], numbers['tokens'])
     self.uncollected = []
 
-  def _report(self, **measured):
+  def _report(self, **measured: float) -> None:
     line = {'step': self.step, 'epoch': round(self.chunks.epochs(), 4), 'tokens': self.tokens,
             'seconds': round(self.budget.seconds(), 3), **self.metrics.result(), **measured}
     self.metrics.reset()
     self.writer.write(line)
     self.terminal.report(line)
 
-  def _evaluate(self):
+  def _evaluate(self, valid_file: TokenFile) -> float:
     """-> nats per token of the validation split. Keeps the weights where they are the best so far."""
     began = time.perf_counter()
-    nats, tokens = scoring.score_file(self.scorer, self.valid_file)
+    nats, tokens = scoring.score_file(self.scorer, valid_file)
     self.budget.evaluation_seconds = time.perf_counter() - began
     loss = float(nats) / tokens
     if not math.isfinite(loss):
@@ -163,12 +164,12 @@ class Trainer:
                        checkpoint.collect('model', self.learner.evaluated.variables), self.state())
     return loss
 
-  def _sample(self):
-    text = self.write_sample(self.learner.evaluated)
+  def _sample(self, write_sample: Callable[[LanguageModel], bytes]) -> None:
+    text = write_sample(self.learner.evaluated)
     self.writer.write_sample(self.step, text)
     self.terminal.sample(self.step, text)
 
-  def _save(self):
+  def _save(self) -> None:
     self._collect()
     arrays = dict(zip(self._carry_keys(), self.learner.join_carry(self.carry), strict=True))
     for name, variables in self._variables().items():
@@ -178,7 +179,7 @@ class Trainer:
     checkpoint.save(self.workdir, self.step, arrays, self.state())
     self.saved_step = self.step
 
-  def _restore(self, arrays, state):
+  def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     checkpoint.check_identity(self.workdir, self.identity, state)
     for name, variables in self._variables().items():
       checkpoint.restore(name, variables, arrays)
@@ -188,10 +189,10 @@ class Trainer:
     for member in self.members:
       member.restore(state)
 
-  def _carry_keys(self):
+  def _carry_keys(self) -> list[str]:
     return checkpoint.carry_keys(self.learner.model.initial_state(1))
 
-  def _variables(self):
+  def _variables(self) -> dict[str, list[tf.Variable]]:
     """{name in a checkpoint: variables}: all that a step changes, beside the carry. 'model' is what is used later."""
     averaged = self.learner.evaluated is not self.learner.model
     return {'model': self.learner.evaluated.variables, 'optimizer': self.learner.variables,
@@ -224,7 +225,7 @@ class Trainer:
       raise RunError(f'--workdir={self.workdir} cannot be written ({what}). The last good checkpoint is {good}. '
                      'Mend this, then run the same command again') from error
 
-  def _not_finite(self, what):
+  def _not_finite(self, what: str) -> RunError:
     good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]
     where = ' in another --workdir' if good else ''
     return RunError(f'{what}; the last good checkpoint is {"".join(good) or "not made yet"}. Try a lower '

@@ -34,7 +34,7 @@ def choose(recurrence: str, config: ModelConfig) -> Backend:
   return XlaBackend(config.compute_dtype) if problem or recurrence == 'xla' else NativeBackend()
 
 
-def _unsuited(config):
+def _unsuited(config: ModelConfig) -> str:
   """Why the kernels are not for this model, '' where they are; no fault, and no reason for a notice."""
   for name, value in NATIVE.items():
     if getattr(config, name) != value:
@@ -42,14 +42,14 @@ def _unsuited(config):
   return 'they are for CPUs, and there is a GPU' if tf.config.list_physical_devices('GPU') else ''
 
 
-def _unavailable():
+def _unavailable() -> str:
   """Why there are no kernels that can be used. They prove themselves before this process knows of them."""
   found = kernels.LIBRARY.exists() and self_check.problem(kernels.LIBRARY)
   return found or kernels.register()[1]
 
 
 @functools.cache
-def _notice(problem):
+def _notice(problem: str) -> None:
   print(f'notice: going on without the native kernels, which are faster: {problem}', file=sys.stderr)
 
 

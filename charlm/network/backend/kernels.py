@@ -45,7 +45,7 @@ def register() -> tuple[list[str], str]:
   return call(registry, add).decode().split(), ''
 
 
-def _call(name, operands, shapes, *numbers):
+def _call(name: str, operands: Sequence[tf.Tensor], shapes: Sequence[tuple], *numbers: float) -> list[tf.Tensor]:
   """The results, float32 of `shapes`, of a kernel; `numbers` as kernels/arguments.h reads them."""
   from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
   results = [tf.TensorSpec(shape, tf.float32) for shape in shapes]
@@ -58,12 +58,12 @@ def failing_call() -> tf.Tensor:
   return _call('product', [tf.zeros([1, 1])] * 2, [(1, 1)], -1, 1, 1, False)[0]
 
 
-def _float_bits(number):
+def _float_bits(number: float) -> int:
   return struct.unpack('<I', struct.pack('<f', number))[0]
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _pack(b):
+def _pack(b: tf.Tensor) -> tf.Tensor:
   """b [m, k] as the products of few rows read it; no instruction set needs a longer array."""
   m, k = b.shape
   return _call('pack', [b], [(m * -(-k // WIDEST_PANEL) * WIDEST_PANEL,)], m, k)[0]
@@ -98,7 +98,7 @@ def fixed_gru(U: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor,
   """
   packed = _pack(U)
 
-  def step(x, state):
+  def step(x: Any, state: tf.Tensor) -> tf.Tensor:
     x, tokens, table_rows = _projections(x)
     more = [] if tokens is None else [tokens]
     return _call('gru_step', [x, state, packed, gain, bias, *more], [state.shape], 1, *state.shape, table_rows,
@@ -114,7 +114,7 @@ def matmul(a: tf.Tensor, b: tf.Tensor) -> Any:
   return _call('product', [a, b], [(n, k)], n, m, k, False)[0], lambda dc: _product_gradient(a, b, dc)
 
 
-def _product_gradient(a, b, dc):
+def _product_gradient(a: tf.Tensor, b: tf.Tensor, dc: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
   (n, m), k = a.shape, b.shape[1]
   return (_call('product', [dc, b], [(n, m)], n, k, m, True)[0],
           _call('transposed_product', [a, dc], [(m, k)], m, n, k)[0])
@@ -134,11 +134,11 @@ def linear_map(x: tf.Tensor, W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, gro
   (n, m), columns, norm_groups = x.shape, W.shape[1], (len(groups), *groups)
 
   @tf.custom_gradient
-  def call(x, W, gain, bias):
+  def call(x: tf.Tensor, W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., tuple]]:
     shapes = [(n, columns), (n, columns), (n, len(groups))] if differentiable else [(n, columns)]
     y, *residue = _call('linear_map', [x, W, gain, bias], shapes, n, m, columns, differentiable, *norm_groups)
 
-    def gradient(dy):
+    def gradient(dy: tf.Tensor) -> tuple:
       assert differentiable, 'the gradient of a map that keeps nothing for it'
       dproduct, dgain, dbias = _call('linear_map_gradient', [dy, *residue, gain],
                                      [(n, columns), gain.shape, bias.shape], n, columns, *norm_groups)
@@ -149,7 +149,7 @@ def linear_map(x: tf.Tensor, W: tf.Tensor, gain: tf.Tensor, bias: tf.Tensor, gro
   return call(x, W, gain, bias)
 
 
-def _projections(x):
+def _projections(x: Any) -> tuple[tf.Tensor, tf.Tensor | None, int]:
   """[.., 3H], or a Lookup in a table [V, 3H] -> the array, tokens or None, and V, or 0 where it is no table."""
   if isinstance(x, Lookup):
     return x.table, x.ids, x.table.shape[0]
@@ -177,13 +177,14 @@ def gru(x: tf.Tensor | Lookup, start: tf.Tensor, U: tf.Tensor, gain: tf.Tensor, 
              *(mask.keep is not None for mask in masks))
 
   @tf.custom_gradient
-  def layer(x, start, U, gain, bias):
+  def layer(x: tf.Tensor, start: tf.Tensor, U: tf.Tensor, gain: tf.Tensor,
+            bias: tf.Tensor) -> tuple[tf.Tensor, Callable[..., list[tf.Tensor]]]:
     shapes = [(steps, batch, units)]
     if differentiable:
       shapes += [(steps, batch, 6 * units), (steps, batch, 2)]
     states, *residue = _call('gru_forward', [x, start, U, gain, bias, *more], shapes, differentiable, *numbers)
 
-    def gradient(dstates):
+    def gradient(dstates: tf.Tensor) -> list[tf.Tensor]:
       assert differentiable, 'the gradient of a layer that keeps nothing for it'
       return _call('gru_backward', [dstates, start, states, *residue, U, gain, bias, *more],
                    [x.shape, start.shape, U.shape, gain.shape, bias.shape], *numbers)

@@ -3,6 +3,7 @@
 They have float32 products, linear maps with layer norm, and the GRU with layer norm on each input. XLA does the rest.
 """
 import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,7 +27,7 @@ class NativeBackend:
     if weights.norm != 'separate':
       return XlaBackend().linear(weights)
 
-    def call(x):
+    def call(x: tf.Tensor) -> tf.Tensor:
       return kernels.linear_map(x, weights.kernel, weights.gain, weights.bias, weights.groups,
                                differentiable=self.differentiable)
 
@@ -36,7 +37,7 @@ class NativeBackend:
     """As `Backend.recurrent`. Where documents start inside a chunk XLA computes it."""
     U = recurrence.Recurrence(cell, norm).centred(weights.U)
 
-    def layer(x, state, resets=None):
+    def layer(x: Any, state: Any, resets: recurrence.Resets | None = None) -> tuple[tf.Tensor, Any]:
       if resets:
         return XlaBackend().recurrent(cell, norm, weights, masks)(x, state, resets)
       states = kernels.gru(x, state, U, weights.gain, weights.cell, masks(base.layer_shape(x, weights)),
@@ -72,7 +73,7 @@ class NativeStepping(NativeBackend):
     U = recurrence.Recurrence(cell, norm).centred(weights.U)
     read = kernels.fixed_gru(U, weights.gain, weights.cell, [mask.scale for mask in masks((1, 1, 1))])
 
-    def step(x, state, resets=None):
+    def step(x: Any, state: Any, resets: recurrence.Resets | None = None) -> tuple[tf.Tensor, Any]:
       assert resets is None, 'a single token is read from the state that is given'
       state = read(x, state)
       return state, state

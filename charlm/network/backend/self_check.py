@@ -44,9 +44,9 @@ def problem(library: pathlib.Path) -> str:
   return '' if verdict == SOUND else verdict
 
 
-def _key(library):
+def _key(library: pathlib.Path) -> str:
   """Changes with all that a verdict is of: TensorFlow, the library, the processor, this check."""
-  cpu = platform.processor()
+  cpu: Any = platform.processor()
   with contextlib.suppress(OSError):
     cpu = re.findall(r'^flags.*$', pathlib.Path('/proc/cpuinfo').read_text(), re.MULTILINE)[:1]
   facts = importlib.metadata.version('tensorflow'), platform.machine(), cpu, sys.version
@@ -56,7 +56,7 @@ def _key(library):
   return digest.hexdigest()[:32]
 
 
-def _read(kept):
+def _read(kept: pathlib.Path) -> str:
   """The verdict that was kept, '' where there is none, or not the whole of it."""
   try:
     text = kept.read_text()
@@ -65,7 +65,7 @@ def _read(kept):
   return text[:-1] if text.endswith('\n') else ''
 
 
-def _run(kept):
+def _run(kept: pathlib.Path) -> str:
   """The verdict of the child.
 
   It is kept where another child would come to the same: it has compared, or crashed. Without a cache to write to, the
@@ -114,7 +114,7 @@ def compare() -> str:
   return SOUND if _failure_is_seen() else 'this TensorFlow does not see when they fail'
 
 
-def _failure_is_seen():
+def _failure_is_seen() -> bool:
   """Whether a call that fails raises an error with its words: they are written into TensorFlow's own structure."""
   import tensorflow as tf
 
@@ -133,7 +133,7 @@ def _with_gradients(function: Callable[..., Any], shapes: list[tuple]) -> list[A
   random = np.random.default_rng(0)
 
   @tf.function(jit_compile=True, autograph=False)
-  def run(*given):
+  def run(*given: Any) -> list[Any]:
     with tf.GradientTape() as tape:
       tape.watch(given)
       result = function(*given)
@@ -143,18 +143,18 @@ def _with_gradients(function: Callable[..., Any], shapes: list[tuple]) -> list[A
   return [t.numpy() for t in run(*(tf.constant(random.normal(size=shape), tf.float32) for shape in shapes))]
 
 
-def _linear_map(backend):
+def _linear_map(backend: Any) -> list[Any]:
   from charlm.network.backend.base import LinearWeights
   from charlm.network.normalization import centre
   groups = (2 * UNITS, UNITS)
 
-  def call(x, W, gain, bias):
+  def call(x: Any, W: Any, gain: Any, bias: Any) -> Any:
     return backend.linear(LinearWeights('separate', groups, centre(W, groups), gain, bias))(x)
 
   return _with_gradients(call, [(ROWS, UNITS), (UNITS, sum(groups)), (sum(groups),), (sum(groups),)])
 
 
-def _gru_layer(backend):
+def _gru_layer(backend: Any) -> list[Any]:
   import numpy as np
   import tensorflow as tf
 
@@ -163,7 +163,7 @@ def _gru_layer(backend):
   keep = np.random.default_rng(1).random((2, STEPS, ROWS, UNITS)) < 0.7
   masks = [Mask(tf.constant(keep[0])), Mask(tf.constant(keep[1]), 1 / 0.7)]
 
-  def call(x, state, U, gain, bias):
+  def call(x: Any, state: Any, U: Any, gain: Any, bias: Any) -> Any:
     return backend.recurrent(GRU, 'separate', Weights(U, gain, bias), lambda shape: masks)(x, state, None)[0]
 
   return _with_gradients(call, [(STEPS, ROWS, 3 * UNITS), (ROWS, UNITS), (UNITS, 3 * UNITS), (3 * UNITS,), (UNITS,)])

@@ -28,7 +28,7 @@ class XlaBackend:
 
   def linear(self, weights: base.LinearWeights) -> base.Linear:
     """As `Backend.linear`."""
-    def call(x):
+    def call(x: tf.Tensor) -> tf.Tensor:
       y = self.product(x, weights.kernel)
       if weights.norm == 'separate':
         return layer_norm(y, weights.gain, weights.bias, weights.groups)
@@ -41,7 +41,7 @@ class XlaBackend:
     layer = recurrence.Recurrence(cell, norm, self.product)
     weights = weights._replace(U=layer.centred(weights.U))
 
-    def read(x, state, resets=None):
+    def read(x: Any, state: Any, resets: recurrence.Resets | None = None) -> tuple[tf.Tensor, Any]:
       return layer(x, state, weights, masks(base.layer_shape(x, weights)), resets)
 
     return read
@@ -63,7 +63,7 @@ class XlaStepping(XlaBackend):
     layer = recurrence.Recurrence(cell, norm, self.product)
     weights, factors = weights._replace(U=layer.centred(weights.U)), [mask.scale for mask in masks((1, 1, 1))]
 
-    def step(x, state, resets=None):
+    def step(x: Any, state: Any, resets: recurrence.Resets | None = None) -> tuple[tf.Tensor, Any]:
       assert resets is None, 'a single token is read from the state that is given'
       state = layer.step(x, state, weights, factors)
       return tf.nest.flatten(state)[0], state

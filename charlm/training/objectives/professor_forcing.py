@@ -51,7 +51,7 @@ def behaviours(teacher: tuple, free: tuple, weight: tf.Tensor) -> Behaviours:
     free: the same on samples.
     weight: [R] float32, 0 for rollouts that do not count.
   """
-  def join(logits, outputs):
+  def join(logits: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
     return tf.concat([outputs, tf.nn.softmax(logits)], -1)
 
   return Behaviours(join(*teacher), join(*free), weight)
@@ -114,7 +114,7 @@ class ProfessorForcing(Objective):
     """As `Objective.__call__`. The loss is per rollout, and a rollout counts as much as its K tokens."""
     return self.config.multi_step * self.loss(self._behaviours(forward)), {}
 
-  def _behaviours(self, forward):
+  def _behaviours(self, forward: ForwardPass) -> Behaviours:
     """Those of a chunk. Only whole rollouts count."""
     made = forward.once(self.feeding)
     whole = tf.cast(tf.reduce_all(made.rollouts.weight > 0, 0), tf.float32)
