@@ -46,27 +46,28 @@ class TrainConfig(Checked):
   clip_percentile: float = field(0.0, 'Clip to this percentile of the gradient norms so far (of this step and the '
                                  '9,999 before it at most), instead of --clip_norm; 0 is off. Use it, with 10 to 90, '
                                  'where no fixed norm suits the whole run.', minimum=0.0, below=100.0)
-  multi_step: int = field(0, 'Steps that the model runs on its own predictions, at many places of each chunk, to be '
-                          'compared with the true text (multi-step loss); 0 is off. Try 5 to 20 where text that the '
-                          'model writes goes astray. Training takes two to four times as long.', minimum=0)
-  multi_step_input: str = field('sampled', 'What a step of --multi_step reads: a token sampled from the prediction, as '
+  multi_step: int = field(0, 'Tokens of a rollout, in which the model reads its own predictions and is compared with '
+                          'the true text (multi-step loss). Rollouts begin all along each chunk. 0 is off. Try 5 to '
+                          '20 where text that the model writes goes astray. Training takes two to four times as '
+                          'long.', minimum=0)
+  multi_step_input: str = field('sampled', 'What a rollout reads at each step: a token sampled from the prediction, as '
                                 'when the model writes (sampled), or the expected embedding, which gradients pass '
                                 'through (expected). expected harms the loss on observed text less, and helps less '
                                 'where the model writes.', choices=['sampled', 'expected'], only_with='multi_step')
-  multi_step_weight: float = field(0.5, 'Share of the loss that comes from --multi_step; the rest comes from observed '
+  multi_step_weight: float = field(0.5, 'Share of the loss that comes from rollouts; the rest comes from observed '
                                    'text. Lower it where the validation loss suffers.', minimum=0.0, maximum=1.0,
                                    only_with='multi_step')
-  multi_step_mix: float = field(1.0, 'Probability that a step of --multi_step reads the prediction instead of the true '
+  multi_step_mix: float = field(1.0, 'Probability that a step of a rollout reads the prediction instead of the true '
                                 'token. Lower it where predictions go astray too early to learn from.',
                                 above=0.0, maximum=1.0, only_with='multi_step')
   multi_step_schedule: str = field('constant', 'Whether --multi_step_mix holds from the start (constant), or is '
                                    'reached at the end of the run, from 0 up (linear), so that the model learns to '
                                    'predict first.', choices=['constant', 'linear'], only_with='multi_step')
-  professor_forcing: float = field(0.0, 'Weight of a term of the loss that makes the model behave in the steps of '
+  professor_forcing: float = field(0.0, 'Weight of a term of the loss that makes the model behave in the rollouts of '
                                    '--multi_step as it does on true text. A discriminator, trained along with the '
                                    'model, tells the two behaviours apart (professor forcing). 0 is off. For long '
                                    'runs, where text goes astray in spite of --multi_step. With --multi_step_weight=0 '
-                                   'this term is all that those steps train.',
+                                   'this term is all that rollouts train.',
                                    minimum=0.0)
   professor_forcing_teacher: bool = field(False, 'Let --professor_forcing also move the behaviour on true text towards '
                                           'the behaviour on predictions. For comparison, or where the two approach '
@@ -165,7 +166,7 @@ class TrainConfig(Checked):
                       '--professor_forcing')
     if self.professor_forcing and (not self.multi_step or self.multi_step_input != 'sampled'):
       raise UserError(f'--professor_forcing={self.professor_forcing} with --multi_step={self.multi_step} '
-                      f'--multi_step_input={self.multi_step_input}: expected stretches of sampled tokens, such as '
+                      f'--multi_step_input={self.multi_step_input}: expected rollouts of sampled tokens, such as '
                       '--multi_step=20')
 
   def _check_waits(self, steps: int, end: str) -> None:

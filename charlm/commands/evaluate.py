@@ -121,8 +121,8 @@ def run_freely(config: EvaluateConfig, model: 'LanguageModel', file: 'TokenFile'
                                            batch_size=config.batch_size, length=config.chunk_length,
                                            progress=scoring.progress_bar)
   if not rollouts:
-    raise _too_short(config, 'no stretch of so many tokens without the start of a document')
-  return {'free_running_nats_per_token': (nats / rollouts).tolist(), 'free_running_stretches': rollouts,
+    raise _too_short(config, 'no rollout of so many tokens without the start of a document')
+  return {'free_running_nats_per_token': (nats / rollouts).tolist(), 'free_running_rollouts': rollouts,
           'seed': config.seed}
 
 

@@ -56,6 +56,7 @@ class DynamicScorer(scoring.OneDevice):
       count += 1
     scales = [tf.sqrt(s / count) for s in squares]
     mean = sum(float(tf.reduce_sum(s)) for s in scales) / sum(s.shape.num_elements() for s in scales)
+    # Of each weight: lambda D, and eta / (M + epsilon).
     self.pulls = [tf.minimum(self.decay * s / mean, 1.0) for s in scales]
     self.rates = [self.learning_rate / (s + EPSILON * mean) for s in scales]
 

@@ -7,7 +7,7 @@
     session          a model compiled to read and to write, call by call
     text_stream      tokens to characters, as they come
     terminal         samples and answers, printed as they are written
-    rollout          stretches of text that a model reads from its own predictions
+    rollout          text that a model reads from its own predictions, for losses
 
 May import `workdir` and all below it. Begin with `decoding.py`.
 """

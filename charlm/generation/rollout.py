@@ -1,4 +1,4 @@
-"""Rollouts: stretches of a text in which the model reads its own predictions, and is judged by the true text.
+"""Rollouts: parts of a text in which the model reads its own predictions, and is judged by the true text.
 
 Prediction-dependent transitions (Chiappa, Racaniere, Wierstra, Mohamed 2017, "Recurrent Environment Simulators"). A
 chunk of T tokens is read as usual (teacher-forced). From its states, K tokens apart, rollouts of K steps begin, all

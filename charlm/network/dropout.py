@@ -1,6 +1,6 @@
-"""What chance takes from a pass of training: which units are dropped, and which rows start afresh.
+"""The random numbers of a training step: which units are dropped, and which rows start afresh.
 
-All of it follows from the `Noise` of the step: the seed, the number of the step, the flag that asks for it, the layer
+All of them follow from the `Noise` of the step: the seed, the number of the step, the flag that asks for it, the layer
 and the row. So a run that goes on, and any number of replicas, draw the same. alg='philox' is named because XLA on a
 CPU is 60 times slower with the default.
 """
@@ -42,7 +42,13 @@ class Noise:
     return tf.stack([tf.cast(self.seed, tf.int64) + stream, tf.cast(self.step, tf.int64)])
 
   def of_rows(self, draw: Any, rows: int, axis: int) -> tf.Tensor:
-    """Numbers of these rows: `draw` makes those of a whole batch, given its size; axis: that of the rows."""
+    """Draws for the batch of all replicas, and takes the rows at hand.
+
+    Args:
+      draw: (rows of the batch) -> a tensor of random numbers.
+      rows: at hand.
+      axis: of the rows in that tensor.
+    """
     whole = draw(self.batch_size or rows)
     begin, size = [0] * whole.shape.rank, [-1] * whole.shape.rank
     begin[axis], size[axis] = self.first_row, rows
@@ -63,7 +69,16 @@ class Noise:
 
 
 def keep_mask(shape: tuple[int, int, int], rate: float, key: Any) -> tf.Tensor:
-  """[shape] bool, true with probability 1 - `drawn(rate)`. A unit takes 8 of the 32 bits of a random integer."""
+  """Draws which units are kept. A unit takes 8 of the 32 bits of a random integer.
+
+  Args:
+    shape: (T, rows, H).
+    rate: probability that a unit is dropped; `drawn` says what it is rounded to.
+    key: as from `Noise.key`.
+
+  Returns:
+    [T, rows, H] bool.
+  """
   steps, rows, units = shape
   integers = tf.random.stateless_uniform([steps, rows, -(-units // 4)], key, None, None, tf.int32, alg='philox')
   numbers = tf.reshape(tf.bitcast(integers, tf.uint8), [steps, rows, -1])[..., :units]
@@ -81,7 +96,7 @@ def scale_of_kept(rate: float) -> float:
 
 
 class Dropout:
-  """What one pass drops, at the rates of the configuration; nothing where there is no noise."""
+  """Drops units in one pass, at the rates of the configuration; nothing where there is no noise."""
 
   def __init__(self, config: ModelConfig, noise: Noise | None = None):
     self.config, self.noise = config, noise
@@ -116,7 +131,10 @@ class Dropout:
     return tf.where(keep, weights * scale_of_kept(rate), 0.0)
 
   def mask(self, flag: str, shape: tuple[int, int, int], layer: int) -> Mask:
-    """The mask of a cell. Zoneout without noise: each unit moves by the share of units that moves in training."""
+    """The mask of a cell that a flag asks for.
+
+    Zoneout without noise keeps no unit back: each moves by the share of units that moves in training.
+    """
     rate, zoneout = getattr(self.config, flag), flag.startswith('zoneout')
     if self.noise is None:
       return Mask(None, 1 - drawn(rate) if zoneout else 1.0)

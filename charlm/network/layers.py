@@ -15,10 +15,19 @@ from flags.network import ModelConfig
 
 
 class Linear(tf.Module):
-  """A linear map, of a kind of `backend.base.LinearWeights`."""
+  """The weights of a linear map; `base.LinearWeights` says which kinds there are, by `norm`."""
 
   def __init__(self, size: int, groups: Sequence[int], bias: Any, seed: int, name: str, norm: str = 'separate'):
-    """size: numbers in the input. bias: first values, a number or one for each column."""
+    """Makes the weights.
+
+    Args:
+      size: n, the numbers in an input.
+      groups: columns of the output that layer norm takes together, in order.
+      bias: first values, a number or one for each column.
+      seed: of the kernel's first values.
+      name: of the variables.
+      norm: separate, joint or none.
+    """
     super().__init__(name)
     self.groups, self.norm, units = tuple(groups), norm, sum(groups)
     self.kernel = tf.Variable(keras.initializers.GlorotUniform(seed)((size, units)), name=f'{name}_kernel')
@@ -36,10 +45,17 @@ class Linear(tf.Module):
 
 
 class RecurrentLayer(tf.Module):
-  """A layer of gated cells. Each of its inputs has a projection; they are added up."""
+  """The weights of a layer of gated cells. Each of its inputs has a projection; the projections are added up."""
 
   def __init__(self, sizes: Sequence[int], config: ModelConfig, seeds: Iterator[int], name: str):
-    """sizes: numbers in each input. seeds: integers, ten apart."""
+    """Makes the weights.
+
+    Args:
+      sizes: the numbers in each input.
+      config: of the model.
+      seeds: integers at least ten apart, of which the layer takes one and one for each further input.
+      name: of the variables.
+    """
     super().__init__(name)
     units, seed = config.units, next(seeds)
     self.units, self.cell = units, cells.CELLS[config.cell]
@@ -76,6 +92,6 @@ class RecurrentLayer(tf.Module):
 
 
 def _variables(values: Any, size: int, name: str) -> Any:
-  """A nest of numbers -> a nest of variables [size]."""
+  """A nest of numbers -> a nest of variables [size] that begin with them."""
   count = itertools.count()
   return tf.nest.map_structure(lambda v: tf.Variable(tf.fill([size], v), name=f'{name}_{next(count)}'), values)

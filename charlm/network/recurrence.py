@@ -37,13 +37,13 @@ class Lookup(NamedTuple):
 
 
 class Weights(NamedTuple):
-  """Of a recurrent layer.
+  """The weights of a recurrent layer.
 
   Attributes:
-    U: [H, kH].
+    U: of the state's projections, [H, kH].
     gain: of its layer norm. separate: [kH], of the state's projections; joint: gain and bias of the sums, each [kH];
       none: ().
-    cell: what the cell has beside its projections, a nest of [H]; GRU: beta_hc.
+    cell: those that the cell has beside its projections, a nest of [H]; GRU: beta_hc.
   """
   U: tf.Tensor
   gain: Any

@@ -22,7 +22,7 @@ def threads() -> int:
 def quota(folder: str | os.PathLike = '/sys/fs/cgroup') -> int | None:
   """Whole cores, at least one, of the time that the container may use; None where there is no such limit.
 
-  Linux, "Control Group v2", cpu.max: microseconds of time in each so many microseconds, or max.
+  Linux, "Control Group v2", cpu.max: microseconds of processor time, or max, in each period of so many microseconds.
   """
   try:
     used, period = pathlib.Path(folder, 'cpu.max').read_text().split()
@@ -43,5 +43,5 @@ def leave_cores_to_kernels() -> None:
 
 
 def memory_bytes() -> int:
-  """Of the machine."""
+  """The memory of the machine, in bytes."""
   return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')

@@ -23,16 +23,16 @@ from flags.network import GATES
 # The recipe that the others are scaled from: --preset=shakespeare_quick, with the weight decay that many passes want.
 MINUTES, TOKENS = 2.0, 3.2e6
 UNITS, ROWS, CHUNK, LEARNING_RATE, WEIGHT_DECAY = 224, 16, 64, 0.005, 0.4
-TOKENS_OF_UNIT = 2  # the text has at least so many for each unit squared, of which there are 9 weights
+TOKENS_OF_UNIT = 2  # so many tokens of text for each H^2, at least; the model has about 9 H^2 weights
 MAX_UNITS, MAX_ROWS, MAX_CHUNK, MAX_DROPOUT = 1024, 64, 256, 0.3
-HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.05  # passes up to which nothing is dropped; so much for each doubling
+HARMLESS_PASSES, DROPOUT_OF_TWICE = 3.5, 0.05  # passes up to which nothing is dropped; rate for each doubling of them
 MIN_DROPOUT = 0.01
 PENALTY_OF_DROPOUT, MAX_PENALTY = 10, 1.0
-MAX_THREADS = 16  # that are counted on: more have not been measured, and rows are too few to share among
-MIN_STEPS_OF_PASS = 8  # at least
+MAX_THREADS = 16  # the most that are counted on: more have not been measured, and rows are too few to share among
+MIN_STEPS_OF_PASS = 8  # in a pass over the text, at least
 MAX_EVALUATIONS, EVALUATION_SHARE = 20, 0.05  # in a run, at most; of its time, about
 SAVE_SECONDS = 300  # what a kill may lose, at most
-RATED = 'adam', 'adamw', 'nadam'  # optimizers that the learning rate suits
+RATED = 'adam', 'adamw', 'nadam'  # optimizers that LEARNING_RATE suits
 
 
 class Setting(NamedTuple):
@@ -45,7 +45,7 @@ class Setting(NamedTuple):
 
   @property
   def speedup(self) -> float:
-    """Over the 2 cores that the rule was measured on."""
+    """How much faster it is than the 2 cores that the rule was measured on."""
     return min(self.threads, MAX_THREADS) / 2
 
 
@@ -78,7 +78,7 @@ def choose(config: Config, given: Mapping[str, Any], setting: Setting) -> dict[s
 
 
 def _fixed(config: Config, given: Mapping[str, Any]) -> set[str]:
-  """The names of flags that are not chosen."""
+  """The names of the flags that keep their values."""
   fixed = set(given)
   if config.train.init_from:  # whose network it is, and what it knows is not to be decayed away
     fixed |= {*config.model.__dataclass_fields__, 'learning_rate', 'weight_decay'}
@@ -132,7 +132,7 @@ def applies(given: Mapping[str, Any]) -> bool:
 
 
 def provisional(given: Mapping[str, Any]) -> dict[str, Any]:
-  """{flag: value} to check the given flags with where the defaults will not hold, as `choose` finds others."""
+  """{flag: value} to check the given flags with, before the text is known and `choose` can choose."""
   if not applies(given):
     return {}
   values = {'dropout': DROPOUT_OF_TWICE, 'recurrent_dropout': DROPOUT_OF_TWICE}
@@ -143,7 +143,7 @@ def provisional(given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def seconds_per_token(config: Config, units: int, vocab_size: int) -> float:
-  """Of training on 2 cores: benchmarks/README.md, the cost of training per token."""
+  """The seconds that training takes for a token on 2 cores: benchmarks/README.md, the cost of training per token."""
   model, train = config.model, config.train
   products = GATES[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
   native = (model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
@@ -153,7 +153,7 @@ def seconds_per_token(config: Config, units: int, vocab_size: int) -> float:
 
 
 def evaluation_seconds(config: Config, setting: Setting) -> float:
-  """Of the validation split, about: three times as fast as training."""
+  """The seconds that the validation split takes, about: evaluation is three times as fast as training."""
   seconds = setting.validation_tokens * seconds_per_token(config, config.model.units, setting.vocab_size)
   return seconds / (3 * setting.speedup)
 

@@ -25,7 +25,7 @@ class Budget:
     self._started -= state['seconds']
 
   def seconds(self) -> float:
-    """Of training so far, preparation and compilation included."""
+    """The seconds of training so far, preparation and compilation included."""
     return time.perf_counter() - self._started
 
   def progress(self, step: int, epochs: float) -> float:

@@ -9,8 +9,8 @@ HISTORY = 10_000  # norms that --clip_percentile looks back on
 class Clipper:
   """Scales gradients down to a global norm: a fixed one, or a percentile of the norms so far, this one included.
 
-  The latter is AutoClip (Seetharaman et al. 2020), over the last 10,000 norms at most: [HISTORY] numbers, a ring, in
-  `variables`, which the next step depends on.
+  The latter is AutoClip (Seetharaman et al. 2020), over the last 10,000 norms at most. They are kept in a ring buffer
+  [HISTORY], which is in `variables` for checkpoints.
   """
 
   def __init__(self, config: TrainConfig):
@@ -21,7 +21,15 @@ class Clipper:
       self.variables = [self.norms]
 
   def __call__(self, gradients: list[tf.Tensor], step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """-> gradients, and their norm before they were clipped. step: how many were done before, scalar int64."""
+    """Clips.
+
+    Args:
+      gradients: of all weights.
+      step: how many steps were done before, scalar int64.
+
+    Returns:
+      The gradients, clipped; and their global norm before, scalar float32.
+    """
     norm, limit = tf.linalg.global_norm(gradients), self.config.clip_norm
     if self.config.clip_percentile:
       norms = tf.where(tf.range(HISTORY) == tf.cast(step % HISTORY, tf.int32), norm, self.norms)
@@ -35,7 +43,16 @@ class Clipper:
 
 
 def percentile(values: tf.Tensor, count: tf.Tensor, percent: float) -> tf.Tensor:
-  """The percentile of the first `count` of values [N] float32, none below 0, between neighbours linearly."""
+  """A percentile, interpolated linearly between neighbours.
+
+  Args:
+    values: [N] float32, none below 0.
+    count: how many of them count, from the first; scalar int32.
+    percent: 0 to 100.
+
+  Returns:
+    A scalar float32.
+  """
   place = percent / 100 * tf.cast(count - 1, tf.float32)
   below = tf.cast(place, tf.int32)
   low, high = tf.unstack(_smallest(values, count, tf.stack([below, tf.minimum(below + 1, count - 1)])))

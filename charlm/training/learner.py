@@ -21,7 +21,7 @@ from flags.training import TrainConfig
 
 class StepDecisions(NamedTuple):
   """What a step is told; the same for all replicas."""
-  progress: float = 0.0  # share of the run that is done, 0 to 1, for schedules
+  progress: float = 0.0  # share of the run that is done, 0 to 1, which schedules follow
   rate_scale: float = 1.0  # what plateaus have left of the learning rate
   average_share: float = 1.0  # share of the new weights in the average of --average
 

@@ -13,6 +13,9 @@ def learning_rate(config: TrainConfig, step: tf.Tensor, progress: tf.Tensor,
     step: steps done so far, scalar.
     progress: share of the run that is done, scalar float32 from 0 to 1.
     scale: what plateaus have left of it, scalar float32.
+
+  Returns:
+    The learning rate, scalar float32.
   """
   rate, last = config.learning_rate, config.final_fraction
   schedules = {

@@ -24,7 +24,7 @@ from flags.errors import RunError
 
 
 class Run(NamedTuple):
-  """Which run it is."""
+  """What identifies a run."""
   workdir: Any
   config: Config
   identity: dict[str, Any]  # what the weights belong to, named in each checkpoint: vocab_size, tokenizer, text

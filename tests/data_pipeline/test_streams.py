@@ -1,4 +1,4 @@
-"""Rows, chunks and state: drawings of section 5 of the design, and every target counted once."""
+"""Rows, chunks and state: the drawings of "Streams" in docs/design.md, and every target counted once."""
 import itertools
 
 import numpy as np

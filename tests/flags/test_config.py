@@ -67,7 +67,7 @@ def test_fields_have_help_and_limits_hold(group, f):
     (TrainConfig, {'multi_step': 5, 'multi_step_weight': 0.0}, '--multi_step_weight=0'),
     (TrainConfig, {'professor_forcing': 1.0}, '--professor_forcing=1.0 with --multi_step=0'),
     (TrainConfig, {'professor_forcing': 1.0, 'multi_step': 5, 'multi_step_input': 'expected'},
-     '--multi_step_input=expected: expected stretches of sampled tokens'),
+     '--multi_step_input=expected: expected rollouts of sampled tokens'),
     (RunConfig, {}, '--workdir'),
 ])
 def test_contradictions_are_refused(group, values, named):

@@ -12,7 +12,7 @@ from charlm.network.backend.xla import XlaBackend
 from flags.errors import UserError
 from flags.network import ModelConfig
 
-NATIVE = dict(cell='gru', layer_norm=True, norm='separate', compute_dtype='float32')  # what the kernels have
+NATIVE = dict(cell='gru', layer_norm=True, norm='separate', compute_dtype='float32')  # what the kernels compute
 
 
 def choose(recurrence: str, config: ModelConfig) -> Backend:
@@ -35,7 +35,7 @@ def choose(recurrence: str, config: ModelConfig) -> Backend:
 
 
 def _unsuited(config: ModelConfig) -> str:
-  """Why the kernels are not for this model, '' where they are; no fault, and no reason for a notice."""
+  """Why the kernels cannot compute this model, '' where they can. A user cannot mend that, so it gets no notice."""
   for name, value in NATIVE.items():
     if getattr(config, name) != value:
       return f'they compute with --{name}={value}, not --{name}={getattr(config, name)}'
@@ -43,7 +43,7 @@ def _unsuited(config: ModelConfig) -> str:
 
 
 def _unavailable() -> str:
-  """Why there are no kernels that can be used. They prove themselves before this process knows of them."""
+  """Why there are no kernels that can be used, '' where there are. The self-check comes before they are loaded."""
   found = kernels.LIBRARY.exists() and self_check.problem(kernels.LIBRARY)
   return found or kernels.register()[1]
 

@@ -45,7 +45,7 @@ def problem(library: pathlib.Path) -> str:
 
 
 def _key(library: pathlib.Path) -> str:
-  """Changes with all that a verdict is of: TensorFlow, the library, the processor, this check."""
+  """A name for the verdict that changes with TensorFlow, the library, the processor and this check."""
   cpu: Any = platform.processor()
   with contextlib.suppress(OSError):
     cpu = re.findall(r'^flags.*$', pathlib.Path('/proc/cpuinfo').read_text(), re.MULTILINE)[:1]
@@ -94,7 +94,7 @@ def _run(kept: pathlib.Path) -> str:
   return verdict
 
 
-# What follows is of the child.
+# What follows runs in the child process.
 
 
 def compare() -> str:
@@ -115,7 +115,7 @@ def compare() -> str:
 
 
 def _failure_is_seen() -> bool:
-  """Whether a call that fails raises an error with its words: they are written into TensorFlow's own structure."""
+  """Whether a call that fails raises an error with its message, which goes through a structure of TensorFlow's own."""
   import tensorflow as tf
 
   from charlm.network.backend import kernels
@@ -127,7 +127,7 @@ def _failure_is_seen() -> bool:
 
 
 def _with_gradients(function: Callable[..., Any], shapes: list[tuple]) -> list[Any]:
-  """-> what a compiled function makes of numbers of these shapes, and its gradients in all of them."""
+  """-> the result of a compiled function of random tensors of these shapes, and the gradient of each of them."""
   import numpy as np
   import tensorflow as tf
   random = np.random.default_rng(0)

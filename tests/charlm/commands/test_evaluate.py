@@ -53,7 +53,7 @@ def test_evaluate(finished, corpus, tmp_path, capsys):
   assert report('--weights=last')['step'] == 40
   free = report('--free_running=3', '--seed=2')
   assert free['nats_per_token'] == valid['nats_per_token']
-  assert (free['free_running_stretches'], free['seed']) == ((len(TEXT) // 10 - 1) // 3, 2)
+  assert (free['free_running_rollouts'], free['seed']) == ((len(TEXT) // 10 - 1) // 3, 2)
   assert len(free['free_running_nats_per_token']) == 3
   assert free['free_running_nats_per_token'][0] == pytest.approx(valid['nats_per_token'], rel=0.1)
 

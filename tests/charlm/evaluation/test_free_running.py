@@ -27,7 +27,7 @@ def make_file(tmp_path):
 
 
 def plain_loop(one, steps, seed, starts):
-  """-> sums of the losses [K], stretches, one at a time."""
+  """-> sums of the losses [K], rollouts, one at a time."""
   given, sums, count = slow_model.weights(one), np.zeros(steps), 0
   state = slow_model.initial(one, given)
   for t in range(len(TEXT) - 1):
@@ -46,13 +46,13 @@ def plain_loop(one, steps, seed, starts):
   return sums, count
 
 
-@pytest.mark.parametrize('options,starts,stretches', [
+@pytest.mark.parametrize('options,starts,rollouts', [
   ({}, (), 15), ({'cell': 'lstm', 'layers': 1, 'zoneout': 0.25}, STARTS, 12)], ids=str)
-def test_agrees_with_a_plain_loop(make_file, options, starts, stretches):
+def test_agrees_with_a_plain_loop(make_file, options, starts, rollouts):
   one = slow_model.random_model(V, **options)
   want, count = plain_loop(one, 4, 3, starts)
   nats, found = free_running.score_file(one, make_file(starts), 4, seed=3, batch_size=1, length=10)
-  assert found == count == stretches
+  assert found == count == rollouts
   np.testing.assert_allclose(nats, want, rtol=1e-4)
   nats, found = free_running.score_file(one, make_file(starts), 4, seed=3, batch_size=3, length=5)
   assert found == count
@@ -61,5 +61,5 @@ def test_agrees_with_a_plain_loop(make_file, options, starts, stretches):
   assert other[0] == pytest.approx(want[0], rel=1e-4) and abs(other[3] / want[3] - 1) > 1e-3
 
 
-def test_text_that_is_too_short_has_no_stretch(make_file):
+def test_text_that_is_too_short_has_no_rollout(make_file):
   assert free_running.score_file(slow_model.random_model(V, layers=1), make_file(), 62, length=10)[1] == 0

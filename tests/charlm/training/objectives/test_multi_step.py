@@ -37,7 +37,7 @@ def draw(one, documents=False):
 
 
 def plain_loop(one, given, batch, carry, own, numbers):
-  """-> the training loss, token by token and stretch by stretch."""
+  """-> the training loss, token by token and rollout by rollout."""
   config, steps, loss = one.config, one.config.multi_step, 0.0
   tokens, weight = batch.tokens.numpy(), batch.weight.numpy().astype(np.float64)
   starts = np.zeros((B, T), bool) if batch.starts is None else batch.starts.numpy()
@@ -119,7 +119,7 @@ def test_on_true_tokens_it_is_the_plain_loss(kind):
     np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
 
 
-def test_nothing_is_dropped_in_a_stretch():
+def test_nothing_is_dropped_in_a_rollout():
   one, noisy = (make(dict(multi_step=3), **options) for options in (
       {}, dict(dropout=0.5, recurrent_dropout=0.5, weight_drop=0.5, embedding_dropout=0.5)))
   batch, carry = draw(one)
@@ -141,6 +141,6 @@ def test_replicas_draw_their_rows_of_the_whole():
   assert 0 < whole[0].numpy().mean() < 1
 
 
-def test_stretches_are_shorter_than_chunks():
+def test_rollouts_are_shorter_than_chunks():
   with pytest.raises(UserError, match='--multi_step=8: expected less than the shortest chunk, 8 tokens'):
     Config(data=DataConfig(chunk_curriculum='8,16'), train=TrainConfig(multi_step=8))

@@ -11,7 +11,7 @@ from charlm.training.objectives import multi_step, professor_forcing
 from charlm.training.objectives.professor_forcing import ProfessorForcing
 from data_pipeline.streams import Batch
 
-V, B, T, K, LONGEST = 5, 2, 7, 3, 10  # two whole stretches a row
+V, B, T, K, LONGEST = 5, 2, 7, 3, 10  # two whole rollouts a row
 
 
 def make(cell='gru', **train):
@@ -146,7 +146,7 @@ def test_who_learns_when(accuracy, teaches, learns):
   assert any((w.numpy() != b).any() for w, b in zip(one.weights, before, strict=True)) == learns
 
 
-def test_a_step_without_whole_stretches_leaves_the_verdict():
+def test_a_step_without_whole_rollouts_leaves_the_verdict():
   one = professor_of(make())
   one.accuracy.assign(0.8)
   nothing = tf.constant(0.0)
@@ -163,7 +163,7 @@ def test_it_learns_to_tell_behaviours_apart():
   assert accuracies[0] < 0.75 and min(accuracies[-5:]) > 0.9
 
 
-def test_stretches_that_the_chunk_cuts_off_do_not_count():
+def test_rollouts_that_the_chunk_cuts_off_do_not_count():
   """Nor do those with targets of no weight; the rest are seen as if alone."""
   one, random = make(), np.random.default_rng(1)
   weight = np.ones((B, T + 1), 'float32')
