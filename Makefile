@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all clean
+.PHONY: help demo test test-all test-xla clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -33,6 +33,11 @@ demo: $(INSTALLED)  ## train for two minutes on the Python language reference, w
 	@echo 'More text                     $(BIN)/charlm-sample --workdir=demo --prompt="if the " --length=1000'
 	@echo 'A model of your own text      $(BIN)/charlm-train --corpus=FILE_OR_FOLDER --workdir=mine'
 
+# Tests of what compiles: the network, the training step, generation, and a short run that resumes.
+COMPILED := network/test_model.py network/test_recurrence.py training/test_learner.py training/objectives \
+  generation/test_decoding.py generation/test_rollout.py generation/test_session.py \
+  commands/test_train_resume.py::test_a_signal_at_any_moment_loses_nothing
+
 test: $(INSTALLED)  ## lint, types, and the tests that are not slow
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -40,6 +45,9 @@ test: $(INSTALLED)  ## lint, types, and the tests that are not slow
 
 test-all: test  ## what `make test` does, then the slow tests
 	$(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow
+
+test-xla: $(INSTALLED)  ## tests of what compiles, with the optimisations of XLA that the other tests leave out
+	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow' $(addprefix tests/charlm/, $(COMPILED))
 
 clean:  ## remove .venv, the demo and what was built
 	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache .mypy_cache
