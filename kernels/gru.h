@@ -1,5 +1,5 @@
-// The layer-norm GRU of recurrence.py and cells.py for one instruction set, for some rows of the batch: no row depends
-// on another, so that no thread waits inside a chunk. Included after layer_norm.h.
+// The layer-norm GRU of recurrence.py and cells.py for one instruction set, for some rows of the batch. No row depends
+// on another: threads wait for each other only where the gradient of U is summed. Included after layer_norm.h.
 
 INLINE Vec factor(const unsigned char* mask, long at, float scale, long n) {
   Vec v = Vec{} + scale;
@@ -105,38 +105,23 @@ static void gru_gates_gradient(const Gru& g, long at, const float* h, float* dh,
   rms_gradient(saved + 2 * units, units, sum(candidate_sum), g.inverses[2 * at + 1], dproduct + 2 * units);
 }
 
-// Tokens whose outer products are summed at once: then the product is a large one.
-static long steps_at_once(long rows) { return rows < kBlock ? kBlock / rows : 1; }
-
-// For `rows` at most.
-static long backward_scratch(long rows, long units) {
-  const long outer_products = rows < kBlock ? kBlock : rows;
-  return rows * panels(units) * kPanel + outer_products * 4 * units + transposed_scratch(3 * units);
-}
-
-// Gradients of rows `first` to `last`, by all tokens. `packed`: U^T as one block.
-static void gru_backward(const Gru& g, const float* packed, long first, long last, const GruGradients& gradients,
-                         float* scratch) {
-  const long units = g.units, rows = last - first, stride = panels(units) * kPanel, most = steps_at_once(rows);
-  float *dh = scratch, *befores = dh + rows * stride, *dproducts = befores + most * rows * units;
-  float* scratch_of_sum = dproducts + most * rows * 3 * units;
-  for (long i = 0; i < rows * stride; ++i) dh[i] = 0;
-  long kept = 0;  // tokens in befores and dproducts
-  for (long t = g.steps - 1; t >= 0; --t) {
+// The gradients of tokens `begin` to `end`, from the last on, for rows `first` to `last`. `packed`: U^T as one block.
+static void gru_backward(const Gru& g, const float* packed, long begin, long end, long first, long last,
+                         const GruGradients& gradients, const GruSteps& steps) {
+  const long units = g.units, rows = last - first, stride = panels(units) * kPanel;
+  float* dh = steps.dh + first * stride;
+  for (long t = end - 1; t >= begin; --t) {
+    const long at = (end - 1 - t) * g.batch + first;
     const float* before = (t ? g.states + (t - 1) * g.batch * units : g.start) + first * units;
-    float* dproduct = dproducts + kept * rows * 3 * units;
-    __builtin_memcpy(befores + kept * rows * units, before, rows * units * 4);
+    float* dproduct = steps.dproduct + at * 3 * units;
+    __builtin_memcpy(steps.before + at * units, before, rows * units * 4);
     for (long row = 0; row < rows; ++row)
       gru_gates_gradient(g, t * g.batch + first + row, before + row * units, dh + row * stride,
                          dproduct + row * 3 * units, gradients);
     for (long p = 0; p < panels(units); ++p)
       tiles(rows, dproduct, 3 * units, 1, packed + p * 3 * units * kPanel, 3 * units, dh + p * kPanel, stride,
             kPanel, true);
-    if (++kept == most || !t) {
-      add_transposed(kept * rows, units, 3 * units, befores, dproducts, gradients.dU, scratch_of_sum);
-      kept = 0;
-    }
   }
-  for (long row = 0; row < rows; ++row)
+  for (long row = 0; !begin && row < rows; ++row)
     __builtin_memcpy(g.dstart + (first + row) * units, dh + row * stride, units * 4);
 }

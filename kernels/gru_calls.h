@@ -80,23 +80,29 @@ void sum_by_token(const Gru& g, const int* tokens, const float* dx, long columns
 }
 
 // The gradients of all rows of the batch: dx, dU, dgain, dbias. `dx` and those of the shares are as in GruGradients.
+// Threads take so many tokens of their rows at a time that the product that is added to dU is a large one.
 template <const Kernels& K>
 void gru_backward_shares(const Gru& g, const float* U, long most, float* dx, const Call& call) {
-  const long threads = useful_threads(most, g.batch, 1), gates = 3 * g.units, weights = g.units * gates;
-  const long table = g.tokens ? g.table_rows * gates : 0, sums = weights + gates + g.units + table;
-  const long size = K.backward_scratch(share_rows(g, threads), g.units);
-  Scratch packed{gates, padded<K>(g.units)}, parts{threads, sums}, scratch{threads, size};
+  const long threads = useful_threads(most, g.batch, 1), gates = 3 * g.units, stride = padded<K>(g.units);
+  const long table = g.tokens ? g.table_rows * gates : 0, sums = gates + g.units + table;
+  const long tokens = std::max(1L, K.block / g.batch);  // at a time
+  Scratch packed{gates, stride}, parts{threads, sums}, scratch{most, K.transposed_scratch};
+  Scratch before{tokens, g.batch, g.units}, dproduct{tokens, g.batch, gates}, dh{g.batch, stride};
+  Scratch packed_dproduct{K.block, padded<K>(gates)};
+  float *dgain = parts.data, *dbias = dgain + threads * gates, *dtable = dbias + threads * g.units;
   pack<K>(U, 1, gates, gates, g.units, gates, most, packed.data);
-  float *dU = parts.data, *dgain = dU + threads * weights, *dbias = dgain + threads * gates;
-  float* dtable = dbias + threads * g.units;
-  std::memset(parts.data, 0, threads * sums * 4);
-  parallel(g.batch, 1, threads, [&](long first, long last, long i) {
-    const GruGradients gradients = {table ? dtable + i * table : dx, dU + i * weights, dgain + i * gates,
-                                    dbias + i * g.units};
-    K.gru_backward(g, packed.data, first, last, gradients, scratch.data + i * size);
-  });
+  std::memset(parts.data, 0, threads * sums * 4), std::memset(dh.data, 0, g.batch * stride * 4);
+  std::memset(call.result(2), 0, g.units * gates * 4);
+  for (long end = g.steps; end > 0; end -= tokens) {
+    const long begin = std::max(0L, end - tokens);
+    parallel(g.batch, 1, threads, [&](long first, long last, long i) {
+      const GruGradients gradients = {table ? dtable + i * table : dx, dgain + i * gates, dbias + i * g.units};
+      K.gru_backward(g, packed.data, begin, end, first, last, gradients, {before.data, dproduct.data, dh.data});
+    });
+    add_transposed<K>((end - begin) * g.batch, g.units, gates, before.data, dproduct.data, most, call.result(2),
+                      packed_dproduct.data, scratch.data);
+  }
   if (table) sum_parts(dtable, threads, table, dx);
-  sum_parts(dU, threads, weights, call.result(2));
   sum_parts(dgain, threads, gates, call.result(3));
   sum_parts(dbias, threads, g.units, call.result(4));
 }

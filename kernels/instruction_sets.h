@@ -21,7 +21,12 @@ struct Gru {
 };
 
 struct GruGradients {  // of one share of the batch
-  float *dx, *dU, *dgain, *dbias;  // [T, B, 3H] or, added to, [V, 3H]; added to: [H, 3H], [3H], [H]
+  float *dx, *dgain, *dbias;  // [T, B, 3H] or, added to, [V, 3H]; added to: [3H], [H]
+};
+
+struct GruSteps {  // of the whole batch, in the gradient of some tokens: what dU is made of, and dh between the tokens
+  float *before, *dproduct;  // [tokens, B, H] states before each token, [tokens, B, 3H]; the last token first
+  float* dh;                 // [B, H], rows padded to panels
 };
 
 constexpr long kMostGroups = 8;
@@ -33,26 +38,23 @@ struct NormGroups {  // of columns that layer norm takes together
 
 // What products.h, layer_norm.h and gru.h define, for one instruction set.
 struct Kernels {
-  long tile_rows, panel, block;
+  long tile_rows, panel, block, transposed_scratch;
   void (*pack)(const float*, long, long, long, long, long, long, float*);
   void (*multiply)(long, long, long, const float*, const float*, float*);
   void (*multiply_panels)(long, long, long, const float*, const float*, long, long, float*, long);
-  void (*add_transposed)(long, long, long, const float*, const float*, float*, float*);
-  long (*transposed_scratch)(long);
+  void (*product_block)(long, const float*, long, long, const float*, long, float*, long, long, bool, float*);
   void (*gru_gates)(const Gru&, long, long, long, const float*, long);
   void (*gru_forward)(const Gru&, const float*, long, long, float*);
   long (*forward_scratch)(long, long);
-  void (*gru_backward)(const Gru&, const float*, long, long, const GruGradients&, float*);
-  long (*backward_scratch)(long, long);
+  void (*gru_backward)(const Gru&, const float*, long, long, long, long, const GruGradients&, const GruSteps&);
   void (*normalise)(const NormGroups&, long, const float*, const float*, float*, float*, float*);
   void (*normalise_gradient)(const NormGroups&, long, const float*, const float*, const float*, const float*, float*,
                              float*, float*);
 };
 
 #define KERNELS \
-  Kernels{TILE_ROWS,        kPanel,             kBlock,         pack,        multiply,        multiply_panels, \
-          add_transposed,   transposed_scratch, gru_gates,      gru_forward, forward_scratch, gru_backward, \
-          backward_scratch, normalise,          normalise_gradient}
+  Kernels{TILE_ROWS,     kPanel,    kBlock,      kRowBlock * kBlock, pack,         multiply,  multiply_panels, \
+          product_block, gru_gates, gru_forward, forward_scratch,    gru_backward, normalise, normalise_gradient}
 
 namespace base {
 #define LANES 4

@@ -83,20 +83,30 @@ void packed_product(Call& call) {
   }, kTasks);
 }
 
+// c [rows, columns] += a^T b: a [count, rows], b [count, columns]. Threads share the rows of c, for which no number
+// depends on how many threads there are. packed: room for a block of b; scratch: for each thread.
+template <const Kernels& K>
+void add_transposed(long count, long rows, long columns, const float* a, const float* b, long threads, float* c,
+                    float* packed, float* scratch) {
+  for (long k = 0; k < count; k += K.block) {
+    const long n = std::min(K.block, count - k);
+    pack<K>(b + k * columns, columns, 1, n, columns, K.block, threads, packed);
+    parallel(rows, K.tile_rows, threads, [&](long first, long last, long i) {
+      K.product_block(last - first, a + k * rows + first, 1, rows, packed, n, c + first * columns, columns, columns,
+                      true, scratch + i * K.transposed_scratch);
+    });
+  }
+}
+
 // a [count, rows], b [count, columns] -> a^T b [rows, columns].
 template <const Kernels& K>
 void transposed_product(Call& call) {
   const ProductSizes s = product_sizes<K>(call.arguments);
   call.arguments.end();
-  const long size = elements({s.rows, s.columns}), threads = useful_threads(s.threads, s.count, K.block);
-  Scratch parts{threads, size}, scratch{threads, K.transposed_scratch(s.columns)};
-  std::memset(parts.data, 0, threads * size * 4);
-  parallel(s.count, K.block, threads, [&](long first, long last, long i) {
-    K.add_transposed(last - first, s.rows, s.columns, call.operand(0) + first * s.rows,
-                     call.operand(1) + first * s.columns, parts.data + i * size,
-                     scratch.data + i * K.transposed_scratch(s.columns));
-  });
-  sum_parts(parts.data, threads, size, call.only_result());
+  Scratch packed{K.block, padded<K>(s.columns)}, scratch{s.threads, K.transposed_scratch};
+  std::memset(call.only_result(), 0, s.rows * s.columns * 4);
+  add_transposed<K>(s.count, s.rows, s.columns, call.operand(0), call.operand(1), s.threads, call.only_result(),
+                    packed.data, scratch.data);
 }
 
 }  // namespace

@@ -140,19 +140,6 @@ static void product_block(long rows, const float* a, long a_row, long a_step, co
   }
 }
 
-static long transposed_scratch(long columns) { return kRowBlock * kBlock + panels(columns) * kPanel * kBlock; }
-
-// c [rows, columns] += a^T b: a [count, rows], b [count, columns], each row after row. `scratch`: transposed_scratch.
-static void add_transposed(long count, long rows, long columns, const float* a, const float* b, float* c,
-                           float* scratch) {
-  float* packed = scratch + kRowBlock * kBlock;
-  for (long k = 0; k < count; k += kBlock) {
-    const long n = count - k < kBlock ? count - k : kBlock;
-    pack(b + k * columns, columns, 1, n, columns, 0, panels(columns), packed);
-    product_block(rows, a + k * rows, 1, rows, packed, n, c, columns, columns, true, scratch);
-  }
-}
-
 // c [rows, columns] = a b: a [rows, count] row after row; b packed, kBlock of its rows after another.
 static void multiply(long rows, long count, long columns, const float* a, const float* packed, float* c) {
   for (long first = 0; first < rows; first += kRowBlock) {

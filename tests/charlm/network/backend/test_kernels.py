@@ -201,6 +201,27 @@ def test_runs_twice_to_the_same_bits(instruction_set):
 
 
 @needs_kernels
+def test_gradients_of_matrices_are_the_same_for_any_number_of_threads(instruction_set, monkeypatch):
+  """Threads share the rows of such a gradient. None sums a matrix of its own, which would take memory for each."""
+  given, masks = arguments(40, 10, 24), masks_of(40, 10, 24, True)
+  a, b = (tf.constant(np.random.default_rng(0).normal(size=shape), tf.float32) for shape in ((600, 24), (24, 50)))
+
+  def product_gradient(b):
+    with tf.GradientTape() as tape:
+      tape.watch(b)
+      loss = tf.reduce_sum(tf.square(kernels.matmul(a, b)))
+    return tape.gradient(loss, b)
+
+  found = []
+  for threads in 1, 3:
+    monkeypatch.setattr(runtime, 'threads', lambda threads=threads: threads)
+    *_, dU, _, _ = outputs_and_gradients(given, masks, tf.float32, NativeBackend())
+    found.append((dU, tf.function(product_gradient, jit_compile=True, autograph=False)(b).numpy()))
+  for one, three in zip(*found, strict=True):
+    np.testing.assert_array_equal(one, three)
+
+
+@needs_kernels
 def test_extreme_inputs_stay_finite(instruction_set):
   x, *given = arguments(3, 2, 8)
   got = outputs_and_gradients([1e4 * x, *given], masks_of(3, 2, 8, False), tf.float32, NativeBackend())
