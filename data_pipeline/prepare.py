@@ -28,7 +28,7 @@ from flags.data import DataConfig
 from flags.errors import UserError
 from flags.paths import cache_root
 
-FORMAT = 2  # part of every key: raise it when the files change
+FORMAT = 3  # part of every key: raise it when the files change
 
 
 def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,

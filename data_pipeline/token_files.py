@@ -2,7 +2,7 @@ r"""Token files: the ids of each split on the disk, and the counts of its text.
 
   train.tokens   ids [N], and nothing else, in the smallest unsigned little-endian type that holds them
   train.starts   indices [n] of the tokens that are read from the initial state, int64; only where documents matter
-  tokens.json    {split: the fields of its TokenFile without the path}
+  tokens.json    {split: the fields of its TokenFile without the path}, and a digest of all of it
 
 Because the files hold only numbers, NumPy and TensorFlow map them into memory.
 
@@ -17,6 +17,7 @@ state and such an end, as it is when a text is generated from nothing. The end i
 document. Every target counts once.
 """
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -26,7 +27,7 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline.corpus.text import Text
+from data_pipeline.corpus.text import BLOCK_BYTES, Text
 from data_pipeline.text_reader import TextReader, count_characters
 from data_pipeline.tokenizers.base import Tokenizer, decode_blocks, token_dtype
 
@@ -62,13 +63,26 @@ def read_token_files(folder: pathlib.Path, splits: Iterable[str]) -> dict[str, T
   """The token files in a folder: {split: TokenFile}, or None if one of them is missing or damaged."""
   try:
     facts = json.loads((folder / 'tokens.json').read_text())
+    digest = facts.pop('digest')
     files = {split: TokenFile(path=str(folder / f'{split}.tokens'), **facts[split]) for split in splits}
     whole = all(os.path.getsize(file.path) == file.num_tokens * np.dtype(file.dtype).itemsize
                 and (not file.num_starts or os.path.getsize(file.starts_path) == file.num_starts * 8)
                 for file in files.values())
-  except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError):
+    whole = whole and digest == _digest(folder, facts)
+  except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
     return None
   return files if whole else None
+
+
+def _digest(folder: pathlib.Path, facts: Mapping[str, Any]) -> str:
+  """SHA-256 of the facts of tokens.json and of the files that they tell of, in hexadecimal. Raises OSError."""
+  digest = hashlib.sha256(json.dumps(facts).encode())
+  for path in (folder / f'{split}{suffix}' for split in facts for suffix in ('.tokens', '.starts')):
+    if path.suffix == '.tokens' or path.exists():
+      with open(path, 'rb') as file:
+        while block := file.read(BLOCK_BYTES):
+          digest.update(block)
+  return digest.hexdigest()
 
 
 def write_token_files(folder: pathlib.Path, readers: Mapping[str, TextReader],
@@ -92,7 +106,7 @@ def write_token_files(folder: pathlib.Path, readers: Mapping[str, TextReader],
   for split, reader in readers.items():
     path, own_starts = folder / f'{split}.tokens', starts[split] if starts else None
     facts[split] = {**_write_split(path, reader, own_starts, tokenizer, on_invalid), 'content': content}
-  (folder / 'tokens.json').write_text(json.dumps(facts, indent=2) + '\n')
+  (folder / 'tokens.json').write_text(json.dumps({**facts, 'digest': _digest(folder, facts)}, indent=2) + '\n')
 
 
 def _write_split(path: pathlib.Path, reader: TextReader, starts: np.ndarray | None, tokenizer: Tokenizer,

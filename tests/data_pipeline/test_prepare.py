@@ -37,7 +37,8 @@ def test_what_changes_tokens_changes_their_files(config, change):
   assert os.path.exists(first['train'].path)
 
 
-@pytest.mark.parametrize('damage', ['cut', 'longer', 'missing', 'no json', 'cut json', 'other json'])
+@pytest.mark.parametrize('damage', ['cut', 'longer', 'missing', 'no json', 'cut json', 'other json',
+                                    'another id', 'another count', 'deep json', 'list'])
 def test_damaged_token_files_are_made_anew(config, damage):
   _, files = prepare(config('char'))
   good = files['train'].read().tobytes()
@@ -53,6 +54,14 @@ def test_damaged_token_files_are_made_anew(config, damage):
     facts.unlink()
   elif damage == 'cut json':
     facts.write_text(facts.read_text()[:40])
+  elif damage == 'another id':
+    path.write_bytes(bytes([good[0] ^ 1]) + good[1:])
+  elif damage == 'another count':
+    facts.write_text(facts.read_text().replace('"num_bytes": ', '"num_bytes": 1', 1))
+  elif damage == 'deep json':
+    facts.write_text('[' * 100_000)
+  elif damage == 'list':
+    facts.write_text('[]')
   elif damage == 'other json':
     facts.write_text(json.dumps({'train': {'tokens': 3}}))
   _, again = prepare(config('char'))
