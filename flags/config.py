@@ -42,14 +42,18 @@ class Config:
     """
     try:
       groups = json.loads(text)
-      version = groups.pop('format_version', 1)
-      if version > FORMAT_VERSION:
-        raise UserError(f'a newer charlm saved this configuration, in format {version}; expected format '
-                        f'{FORMAT_VERSION} or older. Use the charlm that saved it, or a newer one')
-      types = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}
-      return cls(**{name: types[name](**values) for name, values in groups.items()})
-    except (TypeError, KeyError, AttributeError, json.JSONDecodeError) as error:
-      raise UserError(f'not a charlm configuration ({error})') from error
+    except (ValueError, RecursionError) as error:
+      raise _no_configuration(error) from error
+    version = groups.pop('format_version', 1) if isinstance(groups, dict) else 0
+    if type(version) is not int or version < 1:
+      raise _no_configuration('expected a format_version and groups of flags')
+    if version > FORMAT_VERSION:
+      raise UserError(f'a newer charlm saved this configuration, in format {version}; expected format '
+                      f'{FORMAT_VERSION} or older. Use the charlm that saved it, or a newer one')
+    types = {f.name: f.default_factory for f in dataclasses.fields(cls)}
+    if groups.keys() != types.keys():
+      raise _no_configuration(f'has {", ".join(groups) or "no groups"}; expected {", ".join(types)}')
+    return cls(**{name: _group(name, types[name], values) for name, values in groups.items()})
 
   def flat(self) -> dict[str, Any]:
     """{flag: value} of all groups."""
@@ -62,3 +66,16 @@ class Config:
     return Config(**{name: dataclasses.replace(group, **{flag: value for flag, value in values.items()
                                                          if flag in group.__dataclass_fields__})
                      for name, group in groups.items()})
+
+
+def _group(name: str, kind: Any, values: Any) -> Any:
+  """The dataclass `kind` with the values that JSON has for it. Raises UserError."""
+  if not isinstance(values, dict):
+    raise _no_configuration(f'{name}: expected the values of flags')
+  if unknown := [*values.keys() - kind.__dataclass_fields__.keys()]:
+    raise _no_configuration(f'{name}: has {min(unknown)!r}, which is no flag')
+  return kind(**values)
+
+
+def _no_configuration(why: object) -> UserError:
+  return UserError(f'not a charlm configuration ({why})')

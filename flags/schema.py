@@ -1,7 +1,7 @@
 """What the dataclasses of flags are made of: fields with help, limits and rules, and the checks that they share."""
 import dataclasses
 import fnmatch
-import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -92,8 +92,10 @@ class Checked:
       value = getattr(self, f.name)
       if type(value) is not f.type and not (f.type is float and type(value) is int):
         raise UserError(f'--{f.name}={value}: expected {KINDS[f.type]}')
-      if f.type is float and not math.isfinite(value):
+      if f.type is float and not abs(value) <= sys.float_info.max:  # exact for integers of any size
         raise UserError(f'--{f.name}={value}: expected a finite number')
+      if f.type is str and not is_text(value):
+        raise UserError(f'--{f.name}={value!a}: expected text in UTF-8 without NUL')
       if not accepts(f.metadata, value):
         raise UserError(f'--{f.name}={value}: expected {expected(f.metadata)}')
     for f in dataclasses.fields(self):
@@ -113,6 +115,14 @@ class Checked:
         wanted = f', {in_words(f.metadata)}' if has_effect else ''
         raise UserError(f'--{f.name}={value} has no effect beside {beside}{wanted}: expected it left out, or its '
                         f"default, {f.default if f.default != '' else 'empty'}")
+
+
+def is_text(value: str) -> bool:
+  """Whether a command line could hold the text: without NUL, and bytes that are not UTF-8 as Python stands for them."""
+  try:
+    return b'\0' not in value.encode('utf-8', 'surrogateescape')
+  except UnicodeEncodeError:
+    return False
 
 
 def unescaped(text: str) -> str:

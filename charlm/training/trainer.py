@@ -180,10 +180,13 @@ class Trainer:
     self.saved_step = self.step
 
   def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
+    checkpoint.check_state(self.workdir, state, self.state())
     checkpoint.check_identity(self.workdir, self.identity, state)
     for name, variables in self._variables().items():
       checkpoint.restore(name, variables, arrays)
-    self.carry = self.learner.split_carry([arrays[key] for key in self._carry_keys()])
+    keys = self._carry_keys()
+    checkpoint.check_arrays('carry', arrays, dict(zip(keys, self.learner.join_carry(self.carry), strict=True)))
+    self.carry = self.learner.split_carry([arrays[key] for key in keys])
     self.step, self.tokens, self.finished = (state[name] for name in ('step', 'tokens', 'finished'))
     self.saved_step = self.step
     for member in self.members:

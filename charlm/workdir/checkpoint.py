@@ -174,6 +174,35 @@ def check_identity(workdir: str | pathlib.Path, identity: Mapping[str, Any], sta
                       f'({was}, now {now}). Bring that back, or start in another folder')
 
 
+def check_state(workdir: str | pathlib.Path, state: Mapping[str, Any], like: Mapping[str, Any]) -> None:
+  """Compares the state of a checkpoint with one that has the same values, of the same types.
+
+  Args:
+    workdir: the folder of the run.
+    state: of the checkpoint.
+    like: the other one. None stands for a number that is not known yet.
+
+  Raises:
+    UserError: a value is missing, or of another type.
+  """
+  for name, value in like.items():
+    if not _is_like(state.get(name), value):
+      raise UserError(f'--workdir={workdir}: the state in its checkpoint has {name}={str(state.get(name))[:80]!r}; '
+                      f'expected a value such as {value!r}. Bring back the checkpoint that charlm-train saved')
+
+
+def _is_like(value: Any, like: Any) -> bool:
+  if isinstance(like, dict):
+    return isinstance(value, dict) and all(_is_like(value.get(name), like[name]) for name in like)
+  if isinstance(like, list):
+    return isinstance(value, list) and all(_is_like(number, 0.0) for number in value)
+  if isinstance(like, str):
+    return isinstance(value, str)
+  if isinstance(like, int):
+    return type(value) is int and 0 <= value < 2**63
+  return (value is None and like is None) or (type(value) in (int, float) and abs(value) < sys.float_info.max)
+
+
 def collect(prefix: str, variables: Iterable[Any]) -> Arrays:
   """Values of variables (of TensorFlow or Keras) by key, such as `model/embedding` for the prefix `model`."""
   return {key: variable.numpy() for key, variable in _by_key(prefix, variables).items()}
@@ -183,21 +212,42 @@ def restore(prefix: str, variables: Iterable[Any], arrays: Mapping[str, np.ndarr
   """Assigns to the variables what `collect` found in them.
 
   Raises:
-    UserError: the arrays of this prefix are those of other variables.
+    UserError: the arrays of this prefix are those of other variables, or not finite.
   """
   by_key = _by_key(prefix, variables)
-  shapes = {key: tuple(variable.shape) for key, variable in by_key.items()}
-  found = {key for key in arrays if key.startswith(f'{prefix}/')}
-  differing = [key for key in sorted(found | shapes.keys())
-               if key not in found or arrays[key].shape != shapes.get(key)]
-  if differing:
-    first = differing[0]
-    was, now = ('none' if shape is None else f'of shape {shape}' for shape in (
-        arrays[first].shape if first in found else None, shapes.get(first)))
-    raise UserError(f'the checkpoint holds another {prefix} than config.json asks for: {len(differing)} arrays differ, '
-                    f'first {first}, {was}, expected {now}. Bring the files back that belong together')
+  check_arrays(prefix, arrays, by_key)
   for key, variable in by_key.items():
     variable.assign(arrays[key])
+
+
+def check_arrays(prefix: str, arrays: Mapping[str, np.ndarray], like: Mapping[str, Any]) -> None:
+  """Compares the arrays of a checkpoint with what a run has.
+
+  Args:
+    prefix: of the keys that are compared.
+    arrays: of the checkpoint.
+    like: {key: array or variable} that the run has.
+
+  Raises:
+    UserError: an array is missing, is one too many, has another type or shape, or is not finite.
+  """
+  found = {key: _kind(array) for key, array in arrays.items() if key.startswith(f'{prefix}/')}
+  kinds = {key: _kind(array) for key, array in like.items()}
+  differing = [key for key in sorted(found.keys() | kinds.keys()) if found.get(key) != kinds.get(key)]
+  if differing:
+    first = differing[0]
+    raise UserError(f'the checkpoint holds another {prefix} than config.json asks for: {len(differing)} arrays differ, '
+                    f'first {first}, {found.get(first, "none")}, expected {kinds.get(first, "none")}. Bring the files '
+                    'back that belong together')
+  for key in found:
+    if not np.isfinite(arrays[key]).all():
+      raise UserError(f'the checkpoint holds numbers that are not finite in {key}. Bring back one that charlm-train '
+                      'saved')
+
+
+def _kind(array: Any) -> str:
+  """Type and shape of an array or a variable, in words."""
+  return f'{getattr(array.dtype, "name", array.dtype)} of shape {tuple(array.shape)}'
 
 
 def _by_key(prefix: str, variables: Iterable[Any]) -> dict[str, Any]:

@@ -11,6 +11,9 @@ from data_pipeline.tokenizers.registry import load_tokenizer
 from flags.config import Config
 from flags.errors import RunError, UserError
 
+# Of a checkpoint, what those read who open a model.
+STATE = {'step': 0, 'best_step': 0, 'best_nats': None, 'tokenizer': '', 'text': ''}
+
 
 class Weights(NamedTuple):
   """The weights of a trained model, and what it takes to use them."""
@@ -56,6 +59,12 @@ def load_weights(workdir: str | pathlib.Path, weights: str = 'best', flag: str =
   """
   config = layout.read_config(workdir, flag)
   arrays, state = _read_checkpoint(workdir, weights, flag)
+  checkpoint.check_state(workdir, state, STATE)
+  found = sum(array.size for name, array in arrays.items() if name.startswith('model/'))
+  if config.model.least_weights > found:  # before room is made for them
+    raise UserError(f'{layout.config_path(workdir)}: asks for a model of {config.model.least_weights:,} weights or '
+                    f'more, but the checkpoint of step {state["step"]} has {found:,}; expected the files that belong '
+                    'together')
   tokenizer = load_tokenizer(workdir)
   if state['tokenizer'] != tokenizer.fingerprint:
     raise UserError(f'--{flag}={workdir}: its tokenizer is not the one that the checkpoint of step '

@@ -162,12 +162,18 @@ class Tokenizer(abc.ABC):
     """Writes tokenizer.json, and the files that go with it, into `folder`. Raises OSError."""
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    for name, data in reversed(self._files().items()):  # tokenizer.json last: it says that the others are there
+    files = self._files()
+    files['tokenizer.json'] = self._json(fingerprint=self.fingerprint)
+    for name, data in reversed(files.items()):  # tokenizer.json last: it says that the others are there
       atomic.write(folder / name, data)
 
   def _files(self) -> dict[str, bytes]:
-    """{name: content} of what `save` writes, tokenizer.json first."""
-    return {'tokenizer.json': (json.dumps({'kind': self.kind, **self._facts()}) + '\n').encode()}
+    """{name: content} of what `save` writes, tokenizer.json first, and that without the fingerprint."""
+    return {'tokenizer.json': self._json()}
+
+  def _json(self, **more: str) -> bytes:
+    """tokenizer.json. more: {name: text} that it holds beside what makes the tokenizer."""
+    return (json.dumps({'kind': self.kind, **self._facts(), **more}) + '\n').encode()
 
   def _facts(self) -> dict[str, Any]:
     """What tokenizer.json holds beside the kind."""

@@ -39,12 +39,16 @@ def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
   path = pathlib.Path(folder) / 'tokenizer.json'
   try:
     facts = json.loads(path.read_text('utf-8'))
-    if facts['kind'] in TOKENIZERS:
-      return TOKENIZERS[facts['kind']].load(facts, path.parent)
+    kind = facts['kind']
+    tokenizer = TOKENIZERS[kind].load(facts, path.parent) if kind in TOKENIZERS else None
   except FileNotFoundError as error:
     raise UserError(f'{error.filename}: expected a saved tokenizer, found no such file') from error
   except UserError:
     raise
-  except (OSError, ValueError, KeyError, TypeError) as error:
+  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(f'{path}: expected a saved tokenizer ({error})') from error
-  raise UserError(f"{path}: expected a tokenizer of this version, found the kind '{facts['kind']}'")
+  if not tokenizer:
+    raise UserError(f'{path}: expected a tokenizer of this version, found the kind {kind!r}')
+  if facts.get('fingerprint', tokenizer.fingerprint) != tokenizer.fingerprint:  # older files have none
+    raise UserError(f'{path}: expected a saved tokenizer (its contents are not those that were saved)')
+  return tokenizer

@@ -1,6 +1,7 @@
 """Each limit of each field, and each contradiction, is refused with the flag's name."""
 import dataclasses
 import json
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -219,10 +220,37 @@ def test_a_configuration_of_a_newer_format_is_refused():
 
 
 @pytest.mark.parametrize('text', [
-    '', '[]', '{"format_version": "2"}', '{"data": {"no_such_field": 1}}', '{"other": {}}', '{"data": 3}'])
+    '', '[]', '{"format_version": "2"}', '{"data": {"no_such_field": 1}}', '{"other": {}}', '{"data": 3}', '{}', 'null',
+    '[' * 100_000, '9' * 5000, '{"format_version": true}', '{"format_version": -1}', '{"format_version": NaN}'])
 def test_damaged_json_is_refused(text):
   with pytest.raises(UserError, match='not a charlm configuration'):
     Config.from_json(text)
+
+
+@pytest.mark.parametrize('group,name,value,words', [
+    pytest.param('train', 'learning_rate', 10**400, '--learning_rate=1000', id='400 digits'),
+    ('train', 'learning_rate', math.nan, 'finite'),
+    ('train', 'learning_rate', '1', 'a number'), ('train', 'steps', None, 'an integer'),
+    ('model', 'units', 8.5, 'an integer'), ('model', 'layer_norm', 1, 'true or false'),
+    ('data', 'corpus', 'a\0b', 'NUL'), ('data', 'cache_dir', '\ud800', 'UTF-8'), ('data', 'corpus', ['a'], 'text'),
+    ('data', 'no_such', 1, "'no_such'"), ('model', '\ud800', 1, 'no flag')])
+def test_damaged_values_are_refused(group, name, value, words):
+  groups = json.loads(Config().to_json())
+  groups[group][name] = value
+  with pytest.raises(UserError, match=words):
+    Config.from_json(json.dumps(groups))
+
+
+@pytest.mark.parametrize('group', ['data', 'model', 'train'])
+def test_a_configuration_without_a_group_is_refused(group):
+  groups = json.loads(Config().to_json())
+  del groups[group]
+  with pytest.raises(UserError, match='expected data, model, train'):
+    Config.from_json(json.dumps(groups))
+
+
+def test_bytes_that_are_not_utf8_are_text_for_a_flag():
+  assert DataConfig(corpus='caf\udce9.txt').corpus
 
 
 def test_flags_of_a_run_have_one_meaning():

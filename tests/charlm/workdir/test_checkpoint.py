@@ -1,6 +1,7 @@
 """Checkpoints are whole or not there; damage is noticed; the last good one stays."""
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -125,6 +126,38 @@ def test_another_models_arrays_are_refused(others):
   arrays = checkpoint.collect('model', [tf.Variable([1.0, 2.0])])
   with pytest.raises(UserError, match='another model'):
     checkpoint.restore('model', others, arrays)
+
+
+@pytest.mark.parametrize('array,words', [
+    (np.array([1, 2]), 'int64 of shape (2,), expected float32 of shape (2,)'), (np.array([1, np.nan], 'f'), 'finite'),
+    (np.array(['1', '2']), 'str'), (np.array([1, np.inf], 'f'), 'not finite in model/')])
+def test_arrays_of_another_kind_are_refused(array, words):
+  variable = tf.Variable([1.0, 2.0])
+  key, = checkpoint.collect('model', [variable])
+  with pytest.raises(UserError, match=re.escape(words)):
+    checkpoint.restore('model', [variable], {key: array})
+  assert variable.numpy().tolist() == [1, 2]
+
+
+STATE = {'step': 3, 'best_nats': None, 'valid_nats': [1.5], 'finished': '', 'metrics': {'nats': 0.0, 'count': 2}}
+
+
+@pytest.mark.parametrize('changes', [{}, {'best_nats': 2.5}, {'valid_nats': []}, {'metrics': {'nats': 1, 'count': 0}},
+                                     {'more': 1}])
+def test_a_state_of_the_same_types_will_do(changes):
+  checkpoint.check_state('run', STATE | changes, STATE)
+
+
+@pytest.mark.parametrize('name,value', [
+    ('step', None), ('step', '3'), ('step', -1), ('step', 1.5), ('step', True), ('step', 2**63), ('best_nats', 'x'),
+    ('best_nats', float('nan')), ('valid_nats', [None]), ('valid_nats', 3.0), ('finished', None), ('metrics', []),
+    ('metrics', {'nats': 1.0}), ('metrics', {'nats': 10**400, 'count': 2})])
+def test_a_state_of_other_types_is_refused(name, value):
+  with pytest.raises(UserError, match=f'--workdir=run: the state in its checkpoint has {name}=') as error:
+    checkpoint.check_state('run', STATE | {name: value}, STATE)
+  assert len(str(error.value)) < 300
+  with pytest.raises(UserError, match=name):
+    checkpoint.check_state('run', {key: value for key, value in STATE.items() if key != name}, STATE | {name: 0})
 
 
 def test_variables_have_the_same_keys_wherever_they_stand():

@@ -14,7 +14,9 @@ from flags.network import ModelConfig
       '"units": 8', '"units": 8.5')), ['config.json', '--units=8.5', 'an integer']),
     (lambda folder: (folder / 'config.json').write_text(Config.from_json(
       (folder / 'config.json').read_text()).replace({'units': 13}).to_json()),
-     ['config.json', 'first model/', 'of shape', 'expected of shape']),
+     ['config.json', 'first model/', 'of shape', 'expected float32 of shape']),
+    (lambda folder: (folder / 'config.json').write_text((folder / 'config.json').read_text().replace(
+      '"units": 12', '"units": 200000')), ['config.json', 'model of 120,000,000,', 'belong together']),
     (lambda folder: shutil.rmtree(folder / 'checkpoints'), ['no checkpoint']),
     (lambda folder: (folder / 'config.json').write_text('{'), ['config.json', 'not a charlm configuration']),
     (lambda folder: (folder / 'tokenizer.json').unlink(), ['tokenizer']),

@@ -124,13 +124,33 @@ def test_fingerprint_follows_the_mapping():
 
 
 @pytest.mark.parametrize('json', [None, '', '{', '[]', '{}', '{"kind": "words"}', '{"kind": "char"}',
-                                  '{"kind": "char", "characters": 3}', '{"kind": "sentencepiece"}', b'\xff'])
+                                  '{"kind": "char", "characters": 3}', '{"kind": "sentencepiece"}', b'\xff',
+                                  '[' * 100_000, '{"kind": "char", "characters": "\\ud800"}', '{"kind": ["char"]}',
+                                  '{"kind": "a\\nb"}', '{"kind": "char", "characters": "ab", "fingerprint": "x"}'])
 def test_damaged_tokenizer(tmp_path, json):
   if json is not None:
     (tmp_path / 'tokenizer.json').write_bytes(json if isinstance(json, bytes) else json.encode())
   with pytest.raises(UserError, match='tokenizer') as error:
     load_tokenizer(tmp_path)
   assert str(tmp_path) in str(error.value) and '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name', ['tokenizer.json', 'tokenizer.model'])
+def test_a_tokenizer_of_other_pieces_is_damaged(tmp_path, name):
+  """Each of its files can be read, but ids mean something else."""
+  tokenizer = trained('char' if name == 'tokenizer.json' else 'sentencepiece')
+  tokenizer.save(tmp_path)
+  assert load_tokenizer(tmp_path).fingerprint == tokenizer.fingerprint
+  path = tmp_path / name
+  path.write_bytes(path.read_bytes().replace(b'q', b'z', 1))
+  with pytest.raises(UserError, match=r'tokenizer.json: .*not those that were saved'):
+    load_tokenizer(tmp_path)
+
+
+def test_a_tokenizer_without_a_fingerprint_is_read(tmp_path):
+  """As it was written before there were any."""
+  (tmp_path / 'tokenizer.json').write_text('{"kind": "char", "characters": "ab"}')
+  assert load_tokenizer(tmp_path).characters == 'ab'
 
 
 def test_exported_module_encodes_and_decodes(tokenizer, tmp_path):
