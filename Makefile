@@ -2,9 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
+FUZZ ?= 1000
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-xla clean
+.PHONY: help demo test test-all test-xla fuzz clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +50,9 @@ test-all: test  ## what `make test` does, then the slow tests
 test-xla: $(INSTALLED)  ## tests of what compiles, with the optimisations of XLA that the other tests leave out
 	XLA_FLAGS= $(BIN)/python -m pytest -q -n 2 --dist worksteal -m 'not slow' $(addprefix tests/charlm/, $(COMPILED))
 
+fuzz: $(INSTALLED)  ## random flags and damaged files, 1,000 of each kind (FUZZ=50: 50, KIND=corpus: of that kind)
+	FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow -k '$(KIND)' tests/fuzz
+
 clean:  ## remove .venv, the demo and what was built
-	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache .mypy_cache
+	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
