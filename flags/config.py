@@ -1,9 +1,10 @@
 """`Config`: all that a trained model was made with, saved as `config.json` in the workdir."""
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from flags import typed
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.network import ModelConfig
@@ -12,6 +13,8 @@ from flags.training import TrainConfig
 # Of config.json. Raise it when fields change, and have `from_json` translate or refuse what was written before.
 # Format 1 has no version in it, and the fields of format 2.
 FORMAT_VERSION = 2
+ESCAPED = {f.name for group in (DataConfig, ModelConfig, TrainConfig) for f in dataclasses.fields(group)
+           if 'escapes' in f.metadata}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,7 +34,8 @@ class Config:
 
   def to_json(self) -> str:
     """The text of config.json."""
-    return json.dumps({'format_version': FORMAT_VERSION, **dataclasses.asdict(self)}, indent=2) + '\n'
+    groups = {name: _texts(group, typed.escaped) for name, group in dataclasses.asdict(self).items()}
+    return json.dumps({'format_version': FORMAT_VERSION, **groups}, indent=2) + '\n'
 
   @classmethod
   def from_json(cls, text: str) -> 'Config':
@@ -74,8 +78,14 @@ def _group(name: str, kind: Any, values: Any) -> Any:
     raise _no_configuration(f'{name}: expected the values of flags')
   if unknown := [*values.keys() - kind.__dataclass_fields__.keys()]:
     raise _no_configuration(f'{name}: has {min(unknown)!r}, which is no flag')
-  return kind(**values)
+  return kind(**_texts(values, typed.unescaped))
 
 
 def _no_configuration(why: object) -> UserError:
   return UserError(f'not a charlm configuration ({why})')
+
+
+def _texts(values: Mapping[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+  """The values of a group, its texts with escapes changed: config.json has them as they are typed."""
+  return {name: change(value) if name in ESCAPED and isinstance(value, str) else value
+          for name, value in values.items()}

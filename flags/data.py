@@ -2,7 +2,9 @@
 import dataclasses
 
 from flags.errors import UserError
-from flags.schema import Checked, field, unescaped
+from flags.schema import Checked, field
+
+MOST_TOKENS = 10**6  # of a chunk
 
 
 def is_path(corpus: str) -> bool:
@@ -16,8 +18,8 @@ def parse_lengths(text: str) -> tuple[int, ...]:
     lengths = tuple(int(n) for n in text.split(',')) if text else ()
   except ValueError:
     lengths = (0,)
-  if any(n < 1 for n in lengths):
-    raise UserError(f'--chunk_curriculum={text}: expected lengths of at least 1 separated by commas, '
+  if any(not 1 <= n <= MOST_TOKENS for n in lengths):
+    raise UserError(f'--chunk_curriculum={text}: expected lengths from 1 to {MOST_TOKENS:,} separated by commas, '
                     'such as 50,100,200')
   return lengths
 
@@ -28,10 +30,11 @@ class DataConfig(Checked):
   corpus: str = field('pydoc', 'Text to learn: pydoc (the language reference that comes with Python), stdlib (the '
                       'sources of its standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), or '
                       'tfds:NAME[/CONFIG] for TensorFlow Datasets (install charlm with [tfds]). Hidden files and '
-                      'workdirs inside a folder are skipped.',
+                      'workdirs inside a folder are skipped.', path=True,
                       short='Text to learn: file, folder, glob, pydoc, stdlib or tfds:NAME')
   data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty. Set it where '
-                        'that disk is too small, or where the data are elsewhere.', only_with='corpus=tfds:*')
+                        'that disk is too small, or where the data are elsewhere.', path=True,
+                        only_with='corpus=tfds:*')
   text_feature: str = field('', 'The feature of a tfds: corpus that holds the text; found automatically when empty. '
                             'Needed where several features hold text.', only_with='corpus=tfds:*')
   valid_fraction: float = field(0.1, 'Share of the text that is held out for validation: it measures progress and '
@@ -46,23 +49,23 @@ class DataConfig(Checked):
                          'for large texts (to export such a model, install charlm with [text]).',
                          choices=['byte', 'char', 'sentencepiece'], short='Tokens: byte, char or sentencepiece')
   vocab_size: int = field(1000, 'Pieces that the sentencepiece tokenizer learns. With more pieces the same text has '
-                          'fewer tokens, but each of them is seen less often.', minimum=1,
+                          'fewer tokens, but each of them is seen less often.', minimum=1, maximum=10**6,
                           only_with='tokenizer=sentencepiece')
   on_invalid: str = field('error', 'What to do with bytes that are not UTF-8: stop and say where they are (error), or '
                           'replace them with U+FFFD, where a few of them do not matter (replace).',
                           choices=['error', 'replace'], only_with='tokenizer=char|sentencepiece')
   cache_dir: str = field('', 'Where tokens are kept between runs; ~/.cache/charlm when empty. Set it where the home '
-                         'folder is small or slow: each token takes one or two bytes.')
+                         'folder is small or slow: each token takes one or two bytes.', path=True)
   batch_size: int = field(16, 'Rows: parallel streams of text that one step reads. More rows give more tokens per '
-                          'second; fewer rows give more steps per pass over the text.', minimum=1,
+                          'second; fewer rows give more steps per pass over the text.', minimum=1, maximum=10**6,
                           short='Rows: parallel streams of text in one step')
   chunk_length: int = field(100, 'Tokens of each row that one step reads; gradients reach back as far. Longer chunks '
                             'learn longer dependencies, in fewer steps per pass over the text.', minimum=1,
-                            not_with='chunk_curriculum', short='Tokens of each row in one step')
+                            maximum=MOST_TOKENS, not_with='chunk_curriculum', short='Tokens of each row in one step')
   chunk_overlap: int = field(0, 'Tokens that neighbouring chunks share. They are trained on more than once, so that '
                              'gradients reach further back and a pass takes longer. For a small text and plenty of '
                              'time; otherwise more passes over the text help more. The state still follows the text '
-                             'once.', minimum=0)
+                             'once.', minimum=0, maximum=MOST_TOKENS)
   chunk_curriculum: str = field('', 'Chunk lengths to train on one after the other, each for an equal share of the '
                                 'run, such as 50,100,200; --chunk_length when empty. For dependencies that are too '
                                 'long to learn in the first steps.')
@@ -70,15 +73,16 @@ class DataConfig(Checked):
                                'is a document, an example of a data set is one, and --document_separator cuts text '
                                'into more. Use it where documents are independent of each other, such as molecules or '
                                'messages.', short='Start each document from the initial state')
-  document_separator: str = field('', 'Text that ends a document, such as \\n\\n for an empty line (\\n is a line end, '
-                                  '\\t a tab), where one file holds many documents. It stays in the text, so that the '
+  document_separator: str = field('', 'Text that ends a document, such as \\n\\n for an empty line, '
+                                  'where one file holds many documents. It stays in the text, so that the '
                                   'model learns to end documents. One that ends with a line end suits charlm-sample, '
-                                  'where an empty prompt counts as a line end.', only_with='document_reset')
+                                  'where an empty prompt counts as a line end.', escapes=True,
+                                  only_with='document_reset')
 
   @property
   def separator(self) -> bytes:
-    """--document_separator in bytes, with its line ends and tabs."""
-    return unescaped(self.document_separator).encode('utf-8', 'surrogateescape')
+    """--document_separator in bytes."""
+    return self.document_separator.encode('utf-8', 'surrogateescape')
 
   @property
   def lengths(self) -> tuple[int, ...]:

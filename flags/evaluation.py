@@ -1,6 +1,7 @@
 """Flags of charlm-evaluate."""
 import dataclasses
 
+from flags.data import MOST_TOKENS
 from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
@@ -9,19 +10,19 @@ from flags.schema import Checked, field
 @dataclasses.dataclass(frozen=True)
 class EvaluateConfig(Checked):
   """What to evaluate."""
-  workdir: str = field('', 'Folder of the trained model.', short='Folder of the trained model')
+  workdir: str = field('', 'Folder of the trained model.', path=True, short='Folder of the trained model')
   corpus: str = field('', 'Another text to evaluate on, named as for charlm-train --corpus; the text trained on when '
-                      'empty.', short='Another text to evaluate on; the text trained on when empty')
+                      'empty.', path=True, short='Another text to evaluate on; the text trained on when empty')
   split: str = field('', 'Part of the text: valid (the default for the text trained on), test, train, or all (the '
                      'default for another text).', choices=['', 'train', 'valid', 'test', 'all'],
                      short='Part of the text: valid, test, train or all')
   batch_size: int = field(0, 'Rows that are evaluated side by side; 0 chooses by the length of the text. They change '
                           'the speed, not the result (but for the random masks of --mc_dropout). With --dynamic, 0 is '
                           '1 row; more are faster, but then early text is predicted with what was learned from later '
-                          'rows, and the figure is no longer that of one stream.', minimum=0)
+                          'rows, and the figure is no longer that of one stream.', minimum=0, maximum=10**6)
   chunk_length: int = field(64, 'Tokens of each row in a step. It changes the speed, not the result (but for masks of '
                             '--mc_dropout that hold for a whole chunk). --dynamic has its own --dynamic_length.',
-                            minimum=1)
+                            minimum=1, maximum=MOST_TOKENS)
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
                        short='Which weights: best (by validation loss) or last')
@@ -37,18 +38,19 @@ class EvaluateConfig(Checked):
                                'changes its subject often, lower it for long texts on one subject.', minimum=0.0,
                                maximum=1.0, only_with='dynamic')
   dynamic_length: int = field(20, 'Tokens in a segment. Longer segments are faster; shorter ones learn sooner from '
-                              'what was just read.', minimum=1, only_with='dynamic')
+                              'what was just read.', minimum=1, maximum=MOST_TOKENS, only_with='dynamic')
   dynamic_statistics: int = field(500, 'Steps over the text trained on that measure its gradients, each of '
                                   '--dynamic_length tokens of 32 rows. Raise it for large vocabularies, where many '
                                   'tokens are rare.', minimum=1, only_with='dynamic')
   mc_dropout: int = field(0, 'Passes with dropout on whose probabilities are averaged (Monte Carlo dropout), for a '
                           'model that was trained with dropout, zoneout or the like. It is often a little better than '
                           'one pass without dropout, for as many times the work. 0 is one pass without.', minimum=0,
+                          maximum=10**6,
                           short='Average this many passes with dropout on; 0 is one pass without')
   free_running: int = field(0, 'Adds the losses of this many tokens that follow observed text, where the model reads '
                             'its own samples instead of the true tokens between: how fast it goes astray when it '
                             'writes. Each is a mean over starting points all along the text, this many tokens '
-                            'apart. 0 adds nothing.', minimum=0,
+                            'apart. 0 adds nothing.', minimum=0, maximum=MOST_TOKENS,
                             short='Add the loss of this many tokens on the model\'s own samples')
   seed: int = field(0, 'Random draws of --mc_dropout and --free_running follow from it. Change it to see how much of a '
                     'difference is luck.', minimum=0, maximum=2**31 - 1, only_with='mc_dropout or free_running')

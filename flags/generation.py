@@ -9,24 +9,26 @@ from flags.schema import Checked, field
 @dataclasses.dataclass(frozen=True)
 class SampleConfig(Checked):
   """What to write."""
-  workdir: str = field('', 'Folder of the trained model.', short='Folder of the trained model')
-  prompt: str = field('', 'Text to continue; the model starts from nothing when empty.', short='Text to continue')
-  prompt_file: str = field('', 'A file with the text to continue, for prompts of several lines.',
+  workdir: str = field('', 'Folder of the trained model.', path=True, short='Folder of the trained model')
+  prompt: str = field('', 'Text to continue; the model starts from nothing when empty.', escapes=True,
+                      short='Text to continue')
+  prompt_file: str = field('', 'A file with the text to continue, for prompts of several lines. It is read as it is: '
+                           'its line ends stay, those of its end included.', path=True,
                            short='A file with the text to continue')
   length: int = field(500, 'Tokens to write.', minimum=1, short='Tokens to write')
   temperature: float = field(0.8, '1 samples from the distribution that the model predicts, lower values are more '
                              'careful, 0 always takes the most likely token.', minimum=0.0,
                              short='1 is the predicted distribution, lower is more careful, 0 is greedy')
   top_k: int = field(0, 'Sample among the k most likely tokens only; 0 samples among all.', minimum=0,
-                     short='Sample among the k most likely tokens only; 0 is all')
+                     maximum=2**63 - 1, short='Sample among the k most likely tokens only; 0 is all')
   top_p: float = field(1.0, 'Sample among the fewest tokens whose probabilities sum to this; 1 samples among all.',
                        above=0.0, maximum=1.0,
                        short='Sample among the fewest tokens with this probability; 1 is all')
   seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1,
                     short='The same seed writes the same text')
   num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1,
-                           short='Texts to write')
-  stop: str = field('', 'A text ends before this string, such as \\n for a line end.',
+                           maximum=10**6, short='Texts to write')
+  stop: str = field('', 'A text ends before this string, such as \\n for a line end.', escapes=True,
                     short='A text ends before this string, such as \\n for a line end')
   interactive: bool = field(False, 'Ask for prompts at the terminal and answer them; the state carries on from one to '
                             'the next.', short='Ask for prompts at the terminal and answer them')

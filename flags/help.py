@@ -29,7 +29,7 @@ def short_help(name: str, doc: str, groups: Sequence[type[Checked]]) -> str:
 
 def full_help(name: str, doc: str, groups: Sequence[type[Checked]]) -> str:
   """The text of --helpfull: every flag with its default, full text, choices, limits and rules. See `short_help`."""
-  paragraphs = [_title(name, doc), 'All flags can also be given in a file, one in each line, with --flagfile=FILE.']
+  paragraphs = [_title(name, doc), textwrap.fill(_conventions(groups), COLUMNS)]
   for group in groups:
     paragraphs.append(_heading(group))
     for f in dataclasses.fields(group):
@@ -38,6 +38,16 @@ def full_help(name: str, doc: str, groups: Sequence[type[Checked]]) -> str:
                            initial_indent=' ' * 6, subsequent_indent=' ' * 6)
       paragraphs.append(f'  {_flag(f)}\n{text}')
   return '\n\n'.join(paragraphs)
+
+
+def _conventions(groups: Sequence[type[Checked]]) -> str:
+  """What holds for all flags of a command, and how it ends."""
+  escapes = [f'--{f.name}' for group in groups for f in dataclasses.fields(group) if 'escapes' in f.metadata]
+  texts = (f' In {" and ".join(escapes)}, \\n is a line end, \\t a tab, \\r a carriage return and \\\\ a backslash.'
+           if escapes else '')
+  return ('All flags can also be given in a file, one in each line, with --flagfile=FILE. A path may begin with ~, the '
+          f'home folder.{texts} The exit status is 0, or 2 after a mistake in the flags or in what they name, 1 '
+          'after another failure, 130 where it was stopped by Ctrl-C. Where no terminal reads it, output is UTF-8.')
 
 
 def _title(name: str, doc: str) -> str:

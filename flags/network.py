@@ -7,24 +7,27 @@ from flags.schema import Checked, field, share
 
 GATES = {'gru': 3, 'lstm': 4}  # of each cell, the candidate state counted as one of them
 
+WIDEST = 2**16  # numbers in a vector; a square matrix of that size has 2**32
 DROPOUTS = 'dropout', 'input_dropout', 'layer_dropout', 'output_dropout', 'recurrent_dropout'
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig(Checked):
   """The network."""
-  embedding_size: int = field(128, 'Numbers that stand for one token. Raise it with the vocabulary.', minimum=1)
+  embedding_size: int = field(128, 'Numbers that stand for one token. Raise it with the vocabulary.', minimum=1,
+                              maximum=WIDEST)
   input_layers: int = field(1, 'Feed-forward layers between the embedding and the first recurrent layer. They cost '
-                            'almost nothing: a step computes them once for each token of the vocabulary.', minimum=0)
+                            'almost nothing: a step computes them once for each token of the vocabulary.', minimum=0,
+                            maximum=100)
   input_units: int = field(256, 'Units of a feed-forward input layer. As many as --units is a good start.', minimum=1,
-                           only_with='input_layers')
+                           maximum=WIDEST, only_with='input_layers')
   cell: str = field('gru', 'Recurrent cell: gru, or lstm, which has a third more weights and a state twice as large: '
                     'for comparison, or for recipes that are known for it. The native kernels support gru only.',
                     choices=list(GATES), short='Recurrent cell: gru or lstm')
-  layers: int = field(2, 'Recurrent layers. Two or three are best for most text.', minimum=1,
+  layers: int = field(2, 'Recurrent layers. Two or three are best for most text.', minimum=1, maximum=100,
                       short='Recurrent layers; two or three are best for most text')
   units: int = field(256, 'Units of a recurrent layer: the memory of the model. Work grows with the square.',
-                     minimum=2, short='Units of a recurrent layer; work grows with the square')
+                     minimum=2, maximum=WIDEST, short='Units of a recurrent layer; work grows with the square')
   combine: str = field('sum', 'What the logits are computed from: the sum of the outputs of all recurrent layers '
                        '(sum), the last output alone, as is usual elsewhere (last), or all outputs side by side '
                        '(concat), which is slow where the vocabulary is large. sum suits most; the others are for '
@@ -51,13 +54,15 @@ class ModelConfig(Checked):
                                    'Use about 0.01 where prompts are short: a text has only one beginning, so that the '
                                    'model rarely sees one otherwise. It costs no time.', minimum=0.0, maximum=1.0)
   reset_bias: float = field(-1.0, 'Initial bias of the reset gate of a GRU; below 0 the candidate state forgets by '
-                            'default. 0 is usual elsewhere, for comparison.', only_with='cell=gru')
+                            'default. 0 is usual elsewhere, for comparison.', minimum=-100.0, maximum=100.0,
+                            only_with='cell=gru')
   update_bias: float = field(-1.0, 'Initial bias of the update gate of a GRU; below 0 the state is kept by default. '
                              'Try a lower one where the text has dependencies over hundreds of tokens, 0 where it has '
-                             'none.', only_with='cell=gru')
+                             'none.', minimum=-100.0, maximum=100.0,
+                            only_with='cell=gru')
   forget_bias: float = field(1.0, 'Initial bias of the forget gate of an LSTM; above 0 the cell is kept by default. '
                              'Try a higher one where the text has dependencies over hundreds of tokens, 0 where it has '
-                             'none.', only_with='cell=lstm')
+                             'none.', minimum=-100.0, maximum=100.0, only_with='cell=lstm')
   dropout: float = share('Share of the outputs of each recurrent layer that is dropped on the way to the next layer '
                          'and to the logits, in training. Use it when the validation loss rises while the training '
                          'loss falls: from 0.05 up, with --weight_decay and as much --recurrent_dropout.',

@@ -10,6 +10,7 @@ from typing import Any
 
 from absl import flags
 
+from flags import flagfile, typed
 from flags.errors import UserError
 from flags.run import PRESETS
 from flags.schema import KINDS, Checked, expected
@@ -27,29 +28,31 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
     groups: the dataclasses of the flags.
 
   Returns:
-    {flag: value} of the flags that were given, in a preset or a file included.
+    {flag: value} of the flags that were given, in a preset or a file included; values as in `typed.meaning`.
 
   Raises:
-    UserError: a flag is unknown, its value is of another type, or a file cannot be read.
+    UserError: a flag is unknown, its value is of another type or cannot be meant, or a file cannot be read.
   """
   values = flags.FlagValues()
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
   for f in fields.values():
     DEFINE[f.type](f.name, f.default, f.metadata['help'], flag_values=values)
   replaced: set[str] = set()
+  arguments = flagfile.expanded(argv[1:])
   try:
-    rest = values(argv)[1:]
+    rest = values([argv[0], *arguments])[1:]
     if 'preset' in fields and values['preset'].value:  # read again, the preset first, so that the flags beside it win
       beside = {name for name in fields if values[name].present}
       replaced = {other for name, other in REPLACES.items() if name in beside} - beside
       preset = _preset_path(fields['preset'], values['preset'].value)
       values.unparse_flags()
-      rest = values([argv[0], f'--flagfile={preset}', *argv[1:]])[1:]
-  except (flags.Error, UnicodeDecodeError) as error:
+      rest = values([argv[0], *flagfile.expanded([f'--flagfile={preset}']), *arguments])[1:]
+  except flags.Error as error:
     raise UserError(_mistake(error, fields)) from error
   if rest:
     raise UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
-  return {name: values[name].value for name in fields if values[name].present and name not in replaced}
+  return {name: typed.meaning(f, values[name].value) for name, f in fields.items()
+          if values[name].present and name not in replaced}
 
 
 def _mistake(error: Exception, fields: Mapping[str, dataclasses.Field]) -> str:
@@ -62,9 +65,6 @@ def _mistake(error: Exception, fields: Mapping[str, dataclasses.Field]) -> str:
     flag, _, value = str(error).removeprefix('flag --').partition(':')[0].partition('=')
     if flag in fields:
       return f'--{flag}={value}: expected {KINDS[fields[flag].type]}'
-    return f'{flag.partition(" ")[0]}: expected a file, such as --flagfile=my.flags'
-  if isinstance(error, UnicodeDecodeError):
-    return '--flagfile: expected a text file with a flag in each line, not a binary one'
   return ' '.join(str(error).split())
 
 

@@ -2,8 +2,20 @@
 import os
 import pathlib
 
+from flags import typed
+from flags.errors import UserError
+
 
 def cache_root(cache_dir: str | os.PathLike = '') -> pathlib.Path:
-  """The folder of the cache: `cache_dir`; if it is empty, $XDG_CACHE_HOME/charlm or ~/.cache/charlm."""
-  default = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache') / 'charlm'
-  return pathlib.Path(cache_dir or default).expanduser().absolute()
+  """The folder of the cache: `cache_dir`; if it is empty, $XDG_CACHE_HOME/charlm or ~/.cache/charlm.
+
+  Raises:
+    UserError: that is in a home folder, and there is none.
+  """
+  if not cache_dir:
+    caches = os.environ.get('XDG_CACHE_HOME') or '~/.cache'
+    if caches.startswith('~') and not typed.has_home():
+      raise UserError('--cache_dir: expected a folder to keep tokens in, as there is no home folder here (HOME is not '
+                      'set)')
+    cache_dir = os.path.join(caches, 'charlm')
+  return pathlib.Path(typed.path('cache_dir', os.fspath(cache_dir))).absolute()

@@ -13,7 +13,7 @@ PRESETS = {path.stem: path for path in sorted((pathlib.Path(__file__).parent / '
 class RunConfig(Checked):
   """The run."""
   workdir: str = field('', 'Folder for the model and everything about it. A run that has saved a checkpoint there '
-                       'goes on; flags that are left out then keep their values.',
+                       'goes on; flags that are left out then keep their values.', path=True,
                        short='Folder for the model; a run that was stopped goes on there')
   preset: str = field('', 'A named set of flags that comes with charlm, such as demo; flags given beside it win.',
                       choices=['', *PRESETS], short='A named set of flags, such as demo; flags given beside it win')

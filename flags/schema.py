@@ -1,18 +1,21 @@
 """What the dataclasses of flags are made of: fields with help, limits and rules, and the checks that they share."""
 import dataclasses
 import fnmatch
-import sys
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flags import typed
 from flags.errors import UserError
 
 KINDS: dict[Any, str] = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text'}
+MANY = 10**9  # at most so many steps, tokens, ...: more than any run has, and still a 32-bit integer
+LARGE = 1e6  # at most so large a factor: more is no use, and float32 still has its square many times over
 
 
 def field(default: Any, text: str, *, short: str = '', only_with: str = '', not_with: str = '',
-          choices: Sequence[str] | None = None, minimum: float | None = None, maximum: float | None = None,
-          above: float | None = None, below: float | None = None) -> Any:
+          path: bool = False, escapes: bool = False, choices: Sequence[str] | None = None, minimum: float | None = None,
+          maximum: float | None = None, above: float | None = None, below: float | None = None) -> Any:
   """A dataclass field that is a flag.
 
   Args:
@@ -21,11 +24,18 @@ def field(default: Any, text: str, *, short: str = '', only_with: str = '', not_
     short: the same in a few words, for --help. Empty for flags that few people set.
     only_with: a condition on other fields of the same dataclass, as of `holds`. The flag has no effect unless it holds.
     not_with: such a condition. The flag has no effect where it holds.
+    path: whether it is a path, as in `typed.path`; a text that charlm knows by name may stand in its place.
+    escapes: whether it is text that may have escapes, as in `typed.unescaped`.
     choices: the accepted values.
-    minimum, maximum, above, below: the limits of a number; the last two are themselves not accepted.
+    minimum, maximum, above, below: the limits of a number; the last two are themselves not accepted. Every number has
+      an upper one, MANY or LARGE unless it is given.
   """
+  assert type(default) not in (int, float) or {minimum, above} != {None}, text
+  if maximum is None and below is None:
+    maximum = {int: MANY, float: LARGE}.get(type(default))
   optional = dict(short=short or None, only_with=only_with or None, not_with=not_with or None, choices=choices,
-                  minimum=minimum, maximum=maximum, above=above, below=below)
+                  path=path or None, escapes=escapes or None, minimum=minimum, maximum=maximum, above=above,
+                  below=below)
   return dataclasses.field(default=default, metadata={
     'help': text, **{name: value for name, value in optional.items() if value is not None}})
 
@@ -40,7 +50,7 @@ def expected(metadata: Mapping[str, Any]) -> str:
   if 'choices' in metadata:
     return 'one of ' + ', '.join(choice for choice in metadata['choices'] if choice)
   words = [('minimum', 'at least'), ('above', 'more than'), ('maximum', 'at most'), ('below', 'less than')]
-  return ' and '.join(f'{word} {metadata[key]}' for key, word in words if key in metadata)
+  return ' and '.join(f'{word} {metadata[key]:,}' for key, word in words if key in metadata)
 
 
 def accepts(metadata: Mapping[str, Any], value: Any) -> bool:
@@ -92,12 +102,14 @@ class Checked:
       value = getattr(self, f.name)
       if type(value) is not f.type and not (f.type is float and type(value) is int):
         raise UserError(f'--{f.name}={value}: expected {KINDS[f.type]}')
-      if f.type is float and not abs(value) <= sys.float_info.max:  # exact for integers of any size
+      if f.type is float and not -math.inf < value < math.inf:
         raise UserError(f'--{f.name}={value}: expected a finite number')
       if f.type is str and not is_text(value):
         raise UserError(f'--{f.name}={value!a}: expected text in UTF-8 without NUL')
       if not accepts(f.metadata, value):
         raise UserError(f'--{f.name}={value}: expected {expected(f.metadata)}')
+      if 'path' in f.metadata:  # it may come from a file that was written in another locale
+        object.__setattr__(self, f.name, typed.path(f.name, value))
     for f in dataclasses.fields(self):
       self._check_rules(f)
     self.check()
@@ -123,8 +135,3 @@ def is_text(value: str) -> bool:
     return b'\0' not in value.encode('utf-8', 'surrogateescape')
   except UnicodeEncodeError:
     return False
-
-
-def unescaped(text: str) -> str:
-  r"""Text as given in a flag, with \n and \t put in."""
-  return text.replace('\\n', '\n').replace('\\t', '\t')

@@ -4,6 +4,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
+from flags.data import MOST_TOKENS
 from flags.errors import UserError
 from flags.schema import Checked, field
 
@@ -49,7 +50,7 @@ class TrainConfig(Checked):
   multi_step: int = field(0, 'Tokens of a rollout, in which the model reads its own predictions and is compared with '
                           'the true text (multi-step loss). Rollouts begin all along each chunk. 0 is off. Try 5 to '
                           '20 where text that the model writes goes astray. Training takes two to four times as '
-                          'long.', minimum=0)
+                          'long.', minimum=0, maximum=MOST_TOKENS)
   multi_step_input: str = field('sampled', 'What a rollout reads at each step: a token sampled from the prediction, as '
                                 'when the model writes (sampled), or the expected embedding, which gradients pass '
                                 'through (expected). expected harms the loss on observed text less, and helps less '
@@ -95,7 +96,7 @@ class TrainConfig(Checked):
   max_minutes: float = field(0.0, 'Stop after this many minutes of training, preparation and compilation included; 0 '
                              'sets no such limit. Where this is the only limit, sizes and rates that are not given are '
                              'chosen to fit the text and the time, and printed. A run without any limit has 10 epochs.',
-                             minimum=0.0, maximum=1e6,
+                             minimum=0.0,
                              short='Stop after this time; alone, it also chooses sizes and rates')
   patience: int = field(0, 'Stop when the validation loss has not improved in this many evaluations in a row; 0 never '
                         'does. Use it with a generous limit, to stop before the model learns the text by heart.',
@@ -123,6 +124,7 @@ class TrainConfig(Checked):
                          'and learns this text with a fresh optimizer. For a small text that resembles a large one '
                          'that was learned before; a third of the --learning_rate, or less, keeps more of what was '
                          'learned. Dropout and penalties may differ; those that are not given are as they were.',
+                         path=True,
                          short='Folder of a trained model to start from')
   init_weights: str = field('best', 'Weights of --init_from: best (by its validation loss), or last, where its '
                             'validation text was unlike yours.', choices=['best', 'last'], only_with='init_from')

@@ -1,12 +1,14 @@
-"""A command as a program: its streams, its exit status, and one line for what went wrong."""
-import contextlib
+"""A command as a program: its exit status, and one line for what went wrong."""
 import os
 import pathlib
+import re
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from charlm.commands import streams
+from flags import typed
 from flags.errors import RunError, UserError
 from flags.help import full_help, short_help
 from flags.parse import parse
@@ -14,6 +16,9 @@ from flags.schema import Checked
 
 HELP = {'--help': short_help, '-help': short_help, '-h': short_help, '--helpshort': short_help, '--helpfull': full_help,
         '-helpfull': full_help}
+CONTROLS = re.compile(r'[\0-\x1f\x7f-\x9f\u2028\u2029]')
+MEMORY = '/dev/shm'  # where Linux keeps files in memory: for temporary ones where no folder of a disk can be written to
+quietly = streams.quietly
 
 
 def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> Callable[..., None]:
@@ -29,12 +34,12 @@ def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> C
     A function without arguments, as a console script calls it; tests give it an argv.
   """
   def run(argv: Sequence[str] | None = None) -> None:
+    streams.prepare()
     argv = sys.argv if argv is None else argv
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+    _prepare_libraries()
     name = pathlib.Path(argv[0]).stem.replace('_', '-')
     try:
-      asked = next((HELP[argument] for argument in argv[1:] if argument in HELP), None)
-      if asked:
+      if asked := next((HELP[argument] for argument in argv[1:] if argument in HELP), None):
         print(asked(name, main.__doc__ or '', groups))
       else:
         main(parse(argv, groups))
@@ -46,48 +51,43 @@ def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> C
     except KeyboardInterrupt:
       sys.exit(130)
     except BrokenPipeError:  # the reader, such as head, has seen enough
-      os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
       sys.exit(1)
     except Exception as error:
-      failure = _tensorflow_failure(error)
+      failure = _tensorflow_failure(error, groups)
       if not failure:
         raise
       sys.exit(_complain(name, failure, 1))
+    finally:
+      streams.finish()
 
   return run
 
 
-def _tensorflow_failure(error: Exception) -> str:
+def _prepare_libraries() -> None:
+  """Has TensorFlow and Keras, which are imported later, be silent, and do without folders that are not there."""
+  os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
+  if not typed.has_home():  # Keras would make a folder named ~
+    os.environ.setdefault('KERAS_HOME', os.devnull)
+  try:
+    tempfile.gettempdir()
+  except OSError:  # the import of TensorFlow asks for the name of one, and mostly does without
+    tempfile.tempdir = os.environ['TMPDIR'] = MEMORY if os.access(MEMORY, os.W_OK) else '/tmp'
+
+
+def _tensorflow_failure(error: Exception, groups: Sequence[type[Checked]]) -> str:
   """What went wrong while TensorFlow computed, in one line; '' for any other error."""
   if not isinstance(error, MemoryError) and not type(error).__module__.startswith('tensorflow.'):
     return ''
   words = f'{type(error).__name__}: {[*str(error).splitlines(), ""][0]}'
   if isinstance(error, MemoryError) or 'OOM' in words or 'out of memory' in words.lower():
-    return f'needs more memory than there is ({words}). Try less at a time, such as a smaller --batch_size'
+    smaller = [f', such as a smaller --{name}' for name in ('batch_size', 'num_samples')
+               if any(name in group.__dataclass_fields__ for group in groups)]
+    return f'needs more memory than there is ({words}). Try less at a time{"".join(smaller)}'
   return f'TensorFlow failed ({words})'
 
 
 def _complain(name: str, error: object, status: int) -> int:
-  print(f'{name}: {error}', file=sys.stderr)
+  """Tells what went wrong in one line: what would end it or move the cursor, in a name or a text, becomes an escape."""
+  line = CONTROLS.sub(lambda found: ascii(found[0])[1:-1], str(error))
+  print(f'{name}: {line}', file=sys.stderr)
   return status
-
-
-@contextlib.contextmanager
-def quietly() -> Iterator[None]:
-  """Holds back what TensorFlow writes to standard error while it is imported, unless the import fails.
-
-  Its first lines, that there is no GPU, come before any setting of its own can silence them.
-  """
-  sys.stderr.flush()
-  with tempfile.TemporaryFile() as held:
-    terminal = os.dup(2)
-    os.dup2(held.fileno(), 2)
-    try:
-      yield
-    except BaseException:
-      held.seek(0)
-      os.write(terminal, held.read())
-      raise
-    finally:
-      os.dup2(terminal, 2)
-      os.close(terminal)

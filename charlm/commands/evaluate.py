@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from charlm.commands import console
 from charlm.workdir import layout
+from flags import typed
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
@@ -38,8 +39,9 @@ def main(given: dict[str, Any]) -> None:
   nats, tokens, how = score(config, opened, file)
   if config.free_running:
     how |= run_freely(config, opened.model, file)
-  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': data.corpus, 'split': split,
-                    'workdir': config.workdir, 'weights': config.weights, 'step': opened.state['step'], **how}))
+  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': typed.words(data.corpus), 'split': split,
+                    'workdir': typed.words(config.workdir), 'weights': config.weights, 'step': opened.state['step'],
+                    **how}))
 
 
 def read_split(config: EvaluateConfig, opened: 'TrainedModel', data: DataConfig, split: str) -> 'TokenFile':

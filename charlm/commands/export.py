@@ -4,6 +4,7 @@ from typing import Any
 
 from charlm.commands import console
 from charlm.workdir import layout
+from flags import typed
 from flags.errors import UserError
 from flags.serving import ExportConfig
 
@@ -27,10 +28,10 @@ def main(given: dict[str, Any]) -> None:
                        facts=facts(opened))
   first = 'import tensorflow_text; ' if opened.tokenizer.trackable else ''
   print(f'{path}\n'
-        f"  in Python:  {first}import tensorflow as tf; model = tf.saved_model.load('{path}')\n"
+        f"  in Python:  {first}import tensorflow as tf; model = tf.saved_model.load({typed.words(path)!r})\n"
         "              model.signatures['serving_default'](prompt=tf.constant(['Once upon']))['text']\n"
         '  TF Serving: tensorflow_model_server --rest_api_port=8501 --model_name=charlm '
-        f'--model_base_path={path.parent.resolve()}')
+        f'{typed.flag("model_base_path", path.parent.resolve())}')
 
 
 def facts(opened: Any) -> dict[str, Any]:

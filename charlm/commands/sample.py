@@ -23,12 +23,12 @@ def main(given: dict[str, Any]) -> None:
   layout.read_config(config.workdir)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation.random_streams import row_seeds
-    from charlm.generation.session import Session, TimedSession
+    from charlm.generation.session import Session, TimedSession, check_memory
     from charlm.workdir import trained_model
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
+  check_memory(opened.model, config.num_samples, config.length)
   session = TimedSession(Session(opened.model, row_seeds(config.seed, config.num_samples),
                                  temperature=config.temperature, top_k=config.top_k, top_p=config.top_p))
-  sys.stdout.reconfigure(errors='replace')  # type: ignore[union-attr]
   if config.interactive:
     terminal.interact(session, opened.tokenizer, config, prompt, terminal.typed_lines())
   else:

@@ -45,6 +45,8 @@ def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any) -
   Returns:
     A function: probabilities [B, V] -> the same, with 0 for every token that top-k or top-p rules out.
   """
+  if isinstance(top_k, int):
+    top_k = min(top_k, vocab_size)  # which a tensor holds
   constants = [tf.get_static_value(tf.convert_to_tensor(v)) for v in (top_k, top_p)]
   known = all(c is not None for c in constants)
   if known and np.all(constants[0] <= 0) and np.all(constants[1] >= 1):

@@ -1,5 +1,5 @@
 """Prompts: the text that a model goes on from, and what an empty one is. Imports TensorFlow only for a graph."""
-import pathlib
+import codecs
 import sys
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,6 +12,7 @@ from flags.generation import SampleConfig
 if TYPE_CHECKING:
   import tensorflow as tf
 
+MAX_BYTES = 2**26  # of a prompt, which is read at once
 MAX_NAMED = 20  # unknown characters that a warning lists
 
 
@@ -22,14 +23,24 @@ class Prompt(NamedTuple):
 
 
 def given_prompt(config: SampleConfig) -> Prompt:
-  """The prompt that the flags give. Raises UserError where --prompt_file cannot be read, or is empty."""
+  """The prompt that the flags give. A file is read as it is, its line ends included, less a byte order mark.
+
+  Raises:
+    UserError: --prompt_file cannot be read, is empty or UTF-16, or has more than MAX_BYTES.
+  """
   if not config.prompt_file:
     return Prompt('--prompt', config.prompt.encode('utf-8', 'surrogateescape'))
   source = f'--prompt_file={config.prompt_file}'
   try:
-    text = pathlib.Path(config.prompt_file).read_bytes()
+    with open(config.prompt_file, 'rb') as file:
+      text = file.read(MAX_BYTES + 1)
   except OSError as error:
     raise UserError(f'{source}: expected a file that can be read ({error.strerror})') from error
+  if len(text) > MAX_BYTES:
+    raise UserError(f'{source}: expected at most {MAX_BYTES:,} bytes')
+  if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    raise UserError(f'{source}: expected UTF-8, and this is UTF-16')
+  text = text.removeprefix(codecs.BOM_UTF8)
   if not text:
     raise UserError(f'{source}: is empty; expected text to go on from. Leave the flag out to start afresh')
   return Prompt(source, text)

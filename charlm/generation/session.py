@@ -16,10 +16,13 @@ import tensorflow as tf
 from charlm.generation.decoding import Generated, generate, prefill, prefill_and_generate
 from charlm.generation.prompts import encode_prompt
 from charlm.network.model import LanguageModel
+from charlm.network.runtime import memory_bytes
 from data_pipeline.tokenizers.base import Tokenizer
-from flags.errors import RunError
+from flags.errors import RunError, UserError
 
 WRITE_TOKENS = 64  # that a compiled call writes at most
+COPIES = 5  # of logits and state of each text while it is written, as measured with 20,000 texts of two models
+TEXT_BYTES = 1000  # what Python takes for a text, beside its characters
 READ_TOKENS = 2048  # of a long prompt in one call, so that Ctrl-C need not wait for all of it
 
 
@@ -28,6 +31,25 @@ class SessionState(NamedTuple):
   logits: tf.Tensor  # [B, V] of the next token
   network_state: Any  # the network's, as in `LanguageModel.initial_state`
   written: int  # tokens written so far
+
+
+def check_memory(model: LanguageModel, rows: int, length: int) -> None:
+  """Refuses more texts than the memory holds: asking for them would get the process killed without a word.
+
+  Args:
+    model: what writes.
+    rows: texts, of --num_samples.
+    length: tokens of each.
+
+  Raises:
+    UserError: they need more memory than the machine has.
+  """
+  numbers = model.vocab_size + sum(part.shape[-1] for part in tf.nest.flatten(model.initial_state(1)))
+  needed = rows * (4 * COPIES * numbers + TEXT_BYTES + length)
+  memory = memory_bytes()
+  if needed > memory:
+    raise UserError(f'--num_samples={rows}: expected fewer texts side by side: {rows:,} take {needed / 2**30:,.0f} '
+                    f'GiB, the machine has {memory / 2**30:,.0f}')
 
 
 class Session:

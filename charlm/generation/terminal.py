@@ -1,4 +1,5 @@
 """Samples and answers on the terminal, printed as they are written. Imports no TensorFlow."""
+import codecs
 import contextlib
 import signal
 import sys
@@ -11,7 +12,6 @@ from charlm.generation.text_stream import TextStream
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import UserError
 from flags.generation import SampleConfig
-from flags.schema import unescaped
 
 if TYPE_CHECKING:
   from charlm.generation.session import SessionState, TimedSession
@@ -35,20 +35,46 @@ def write_samples(session: 'TimedSession', tokenizer: Tokenizer, config: SampleC
     prompt: is printed at the start of each text.
   """
   ids = encode_user_prompt(tokenizer, prompt)
-  texts = [TextStream(tokenizer, unescaped(config.stop), prompt.text) for _ in range(config.num_samples)]
-  titles = [f'==> sample {i} of {len(texts)} <==\n' if len(texts) > 1 else '' for i in range(1, len(texts) + 1)]
-  printed = [title + text.prompt_text for title, text in zip(titles, texts, strict=True)]
-  show(printed[0])
+  texts = [TextStream(tokenizer, config.stop, prompt.text) for _ in range(config.num_samples)]
+  first, *others = [Printed(text, f'==> sample {i} of {len(texts)} <==\n' if len(texts) > 1 else '')
+                    for i, text in enumerate(texts, 1)]
+  first.show()
   state, left = session.read(ids), config.length
   while left and not all(text.stopped for text in texts):
     tokens, state = session.write(min(SHOW_EVERY, left), state)
     left -= tokens.shape[1]
-    new = [text.push(row) for text, row in zip(texts, tokens, strict=True)]
-    printed = [before + after for before, after in zip(printed, new, strict=True)]
-    show(new[0])
-  ends = [text.end() for text in texts]
-  ends = [end if (before + end).endswith('\n') else end + '\n' for before, end in zip(printed, ends, strict=True)]
-  show(ends[0] + ''.join(before + end for before, end in zip(printed[1:], ends[1:], strict=True)))
+    for printed, row in zip((first, *others), tokens, strict=True):
+      printed.add(printed.text.push(row))
+    first.show()
+  for printed in (first, *others):
+    printed.add(printed.text.end())
+    printed.end()
+    printed.show()
+
+
+class Printed:
+  """What is to be printed of a text, which is held back until it is shown.
+
+  Attributes:
+    text: the TextStream that it comes from.
+  """
+
+  def __init__(self, text: TextStream, title: str):
+    self.text, self._parts, self._last = text, [title, text.prompt_text], text.prompt_text[-1:] or title[-1:]
+
+  def add(self, new: str) -> None:
+    """Takes in what follows."""
+    self._parts.append(new)
+    self._last = new[-1:] or self._last
+
+  def end(self) -> None:
+    """Ends the last line, if that has no end."""
+    self.add('\n' * (self._last != '\n'))
+
+  def show(self) -> None:
+    """Prints what has come since it was last shown."""
+    show(''.join(self._parts))
+    self._parts = []
 
 
 def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig, prompt: Prompt,
@@ -76,7 +102,7 @@ def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig
       print(error, file=sys.stderr)
       continue
     with interruptible() as interrupted:
-      state = answer(session, state, TextStream(tokenizer, unescaped(config.stop)), config.length, interrupted)
+      state = answer(session, state, TextStream(tokenizer, config.stop), config.length, interrupted)
     show('\n')
 
 
@@ -110,21 +136,25 @@ def answer(session: 'TimedSession', state: 'SessionState', text: TextStream, len
 
 
 def typed_lines() -> Iterator[bytes]:
-  """The lines that are typed at the terminal, or piped in. Ctrl-D ends them; Ctrl-C says so."""
-  terminal = sys.stdin.isatty() and sys.stdout.isatty()
-  if terminal:
-    with contextlib.suppress(ImportError):
-      import readline  # noqa: F401, gives input() history and editing
-  else:
-    sys.stdin.reconfigure(errors='surrogateescape')  # type: ignore[union-attr]
+  """The lines that are typed at the terminal, or piped in. Ctrl-D ends them; Ctrl-C says so.
+
+  Lines from a pipe or a file are UTF-8, or whatever bytes the model reads. They may end in CR LF and begin with a byte
+  order mark, which are no part of them.
+  """
+  if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    first = True
+    for piped in sys.stdin.buffer:
+      yield (piped.removeprefix(codecs.BOM_UTF8) if first else piped).removesuffix(b'\n').removesuffix(b'\r')
+      first = False
+    return
+  with contextlib.suppress(ImportError):
+    import readline  # noqa: F401, gives input() history and editing
   while True:
     try:
-      line = input('> ' if terminal else '')
+      line = input('> ')
     except EOFError:
       return
     except KeyboardInterrupt:
-      if not terminal:
-        raise
       print('\nCtrl-D ends.', file=sys.stderr)
       continue
     yield line.encode('utf-8', 'surrogateescape')

@@ -52,6 +52,10 @@ def _new_version(export_dir: str | pathlib.Path, version: int) -> pathlib.Path:
   """-> the folder of a version that is not there yet; 0 is one more than the newest. Raises UserError."""
   parent = pathlib.Path(export_dir)
   try:
+    os.fsencode(parent.absolute()).decode()
+  except UnicodeDecodeError:
+    raise UserError(f'--export_dir={export_dir}: expected a folder whose name is UTF-8, for TensorFlow') from None
+  try:
     parent.mkdir(parents=True, exist_ok=True)
     versions = _versions(parent)
     version = version or max(versions, default=0) + 1
@@ -77,7 +81,8 @@ def _version_exists(target: pathlib.Path) -> UserError:
 def _write(model: LanguageModel, tokenizer: Tokenizer, folder: pathlib.Path, facts: dict[str, Any]) -> None:
   """Writes what the folder of a version holds."""
   served, options = ServedModel(model, tokenizer), SampleConfig()
-  tf.saved_model.save(served, str(folder), {'serving_default': served.serving_default, 'generate': served.generate})
+  signatures = {'serving_default': served.serving_default, 'generate': served.generate}
+  tf.saved_model.save(served, os.fsencode(folder).decode(), signatures)
   facts = {'tokenizer': tokenizer.kind, 'vocab_size': tokenizer.vocab_size, 'most_new_tokens': MAX_TOKENS,
            'serving_default': {'max_new_tokens': DEFAULT_TOKENS, 'temperature': options.temperature,
                                'top_k': options.top_k, 'top_p': options.top_p, 'seed': options.seed}, **facts}

@@ -39,7 +39,11 @@ def check_memory(config: Config) -> None:
   """Refuses a model that the memory cannot hold: asking for it would get the process killed without a word."""
   copies = 4 + (config.train.average != 'none')  # weights, gradients, two moments
   needed = 4 * copies * config.model.least_weights
+  kept = 4 * config.data.batch_size * max(config.data.lengths) * config.model.units * config.model.layers
   memory = memory_bytes()
+  if kept > memory:
+    raise UserError(f'--batch_size={config.data.batch_size}: expected fewer rows or shorter chunks: the states of '
+                    f'these take {kept / 2**30:,.0f} GiB and more, the machine has {memory / 2**30:,.0f}')
   if needed > memory:
     raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
                     f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '

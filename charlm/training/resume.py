@@ -6,6 +6,7 @@ from typing import Any
 
 from charlm.training import autoconfig
 from charlm.workdir import layout
+from flags import typed
 from flags.config import Config
 from flags.errors import UserError
 from flags.network import DROPOUTS, ModelConfig
@@ -49,7 +50,8 @@ def _resumed_config(workdir: str | pathlib.Path, chosen: Mapping[str, Any]) -> C
   others = {name: value for name, value in chosen.items() if name not in LOCATION_FLAGS}
   if differing := _differing(others, saved.flat()):
     raise UserError(f'--workdir={workdir}: was started with other flags: now {differing}. Leave them out '
-                    f'to go on, or start in another folder (--init_from={workdir} goes on from its weights there)')
+                    f'to go on, or start in another folder ({typed.flag("init_from", workdir)} goes on from its '
+                    'weights there)')
   return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **locations))
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from charlm.workdir import layout
+from flags import typed
 
 
 def summarize(workdir: str | pathlib.Path, state: Mapping[str, Any], average: str = 'none') -> str:
@@ -15,6 +16,7 @@ def summarize(workdir: str | pathlib.Path, state: Mapping[str, Any], average: st
     average: of --average.
   """
   folder = pathlib.Path(workdir)
+  given = typed.flag('workdir', folder)
   samples = layout.samples_folder(folder)
   best = ('' if state['best_nats'] is None else
           f' Best validation loss {state["best_nats"]:.4f} nats per token, at step {state["best_step"]}.')
@@ -23,9 +25,8 @@ def summarize(workdir: str | pathlib.Path, state: Mapping[str, Any], average: st
       f'  {folder / "checkpoints"}/   {_used_weights(state, average)}, and the last two checkpoints',
       f'  {layout.metrics_path(folder)}   a line per report; drawn in {layout.plot_path(folder)}',
       *[f'  {samples}/   what the model wrote while it learned'] * samples.exists(),
-      f'  {layout.tensorboard_folder(folder)}/   events: tensorboard --logdir={folder}',
-      f'Next: charlm-sample --workdir={folder}, charlm-evaluate --workdir={folder}, '
-      f'charlm-export --workdir={folder} --export_dir=DIR'])
+      f'  {layout.tensorboard_folder(folder)}/   events: tensorboard {typed.flag("logdir", folder)}',
+      f'Next: charlm-sample {given}, charlm-evaluate {given}, charlm-export {given} --export_dir=DIR'])
 
 
 def _used_weights(state: Mapping[str, Any], average: str) -> str:

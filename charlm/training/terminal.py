@@ -1,4 +1,4 @@
-"""What a person sees of a run, and how a run hears of Ctrl-C."""
+"""What a person sees of a run, and how a run hears that it is to stop."""
 import contextlib
 import os
 import signal
@@ -15,7 +15,7 @@ class Terminal:
   """A bar on standard error where that is a terminal, and lines where it is not.
 
   Attributes:
-    interrupted: whether Ctrl-C or SIGTERM has asked for a stop.
+    interrupted: whether Ctrl-C, SIGTERM or SIGHUP has asked for a stop.
   """
 
   def __init__(self, progress: float):
@@ -47,14 +47,20 @@ class Terminal:
 
   @contextlib.contextmanager
   def open(self) -> Iterator['Terminal']:
-    """Within it Ctrl-C and SIGTERM ask for a stop after the step; a second one stops at once."""
-    def ask(number: int, frame: Any) -> None:
-      if self.interrupted:
-        raise KeyboardInterrupt
-      self.interrupted = True
-      os.write(2, b'\nStopping after this step, or evaluation; once more stops at once, without saving\n')
+    """Within it Ctrl-C, SIGTERM and SIGHUP ask for a stop after the step; a second Ctrl-C or SIGTERM stops at once.
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    A terminal that closes may send SIGHUP twice. Where SIGHUP was ignored at the start, as under nohup, it stays so.
+    """
+    def ask(number: int, frame: Any) -> None:
+      if self.interrupted and number != signal.SIGHUP:
+        raise KeyboardInterrupt
+      if not self.interrupted:
+        self.interrupted = True
+        with contextlib.suppress(OSError):  # the terminal may be gone
+          os.write(2, b'\nStopping after this step, or evaluation; once more stops at once, without saving\n')
+
+    hangup = [signal.SIGHUP] * (signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN)
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM, *hangup)}
     try:
       with self._bar:
         yield self

@@ -76,8 +76,8 @@ class Trainer:
   def train(self) -> None:
     """Trains until a limit is reached, then draws the plot.
 
-    Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after Ctrl-C
-    or SIGTERM, once all is saved.
+    Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after Ctrl-C,
+    SIGTERM or SIGHUP, once all is saved.
     """
     with self._failures(), metrics.MetricWriter(self.workdir, self.step) as self.writer:
       if not self.finished:

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import sys
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ import tensorflow as tf
 
 from charlm.workdir import layout
 from data_pipeline import atomic
+from flags import typed
 
 PERCENTILES = (10, 25, 50, 75, 90)  # of the gradient norms between two reports
 
@@ -102,7 +104,7 @@ class MetricWriter:
         path.unlink()
     for path in self._tensorboard.glob('events.out.*'):  # profiles stay
       path.unlink()
-    self._events = tf.summary.create_file_writer(str(self._tensorboard))
+    self._events = tf.summary.create_file_writer(os.fsencode(self._tensorboard))
     self._profiled_steps = 0  # in the profile that is being made
     for line in lines:
       self._write_events(line)
@@ -134,7 +136,7 @@ class MetricWriter:
       yield
       return
     if not self._profiled_steps:
-      tf.profiler.experimental.start(str(self._tensorboard))
+      tf.profiler.experimental.start(os.fsencode(self._tensorboard))
     self._profiled_steps += 1
     with tf.profiler.experimental.Trace('train', step_num=step, _r=1):
       yield
@@ -143,8 +145,8 @@ class MetricWriter:
 
   def _end_profile(self) -> None:
     tf.profiler.experimental.stop()
-    print(f'Profiled {self._profiled_steps} steps: tensorboard --logdir={self._tensorboard.parent}, page Profile',
-          file=sys.stderr)
+    where = typed.flag('logdir', self._tensorboard.parent)
+    print(f'Profiled {self._profiled_steps} steps: tensorboard {where}, page Profile', file=sys.stderr)
     self._profiled_steps = 0
 
   def __enter__(self) -> 'MetricWriter':

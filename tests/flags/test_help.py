@@ -10,7 +10,7 @@ def test_helpfull_has_choices_limits_and_rules():
   assert f'(one of {", ".join(PRESETS)})' in text
   assert '(only with --cell=lstm)' in text
   assert '(at least 0.0 and at most 1.0; only with --schedule=cosine or linear)' in text
-  assert '(at least 0.0; not with --clip_percentile)' in text
+  assert '(at least 0.0 and at most 1,000,000.0; not with --clip_percentile)' in text
 
 
 def test_examples_of_a_docstring_are_not_indented():

@@ -22,7 +22,8 @@ def trained(tmp_path_factory):
   layout.save_config(folder, config, CharTokenizer('\n abcdefg'))
   arrays = checkpoint.collect('model', LanguageModel(config.model, 10).variables)
   tokenizer = CharTokenizer('\n abcdefg').fingerprint
-  checkpoint.save(folder, 5, arrays, {'step': 5, 'tokenizer': tokenizer, 'best_nats': None, 'best_step': 0})
+  state = {'step': 5, 'tokenizer': tokenizer, 'text': '', 'best_nats': None, 'best_step': 0}
+  checkpoint.save(folder, 5, arrays, state)
   return folder
 
 

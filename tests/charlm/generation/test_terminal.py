@@ -58,7 +58,7 @@ def test_writing_ends_when_every_text_has_stopped(capsys):
 
 
 def test_a_line_end_may_stop(capsys):
-  assert write(capsys, 'one\ntwo', stop=r'\n')[0] == 'one\n'
+  assert write(capsys, 'one\ntwo', stop='\n')[0] == 'one\n'
 
 
 def test_the_first_text_is_shown_as_it_is_written(monkeypatch):

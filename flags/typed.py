@@ -1,0 +1,101 @@
+r"""Values of flags as they are typed, what they mean, and how they are printed to be typed again."""
+import dataclasses
+import errno
+import os
+import re
+import shlex
+from typing import Any
+
+from flags.errors import UserError
+
+ESCAPES = {'n': '\n', 't': '\t', 'r': '\r', '\\': '\\'}
+
+
+def meaning(f: dataclasses.Field, typed: Any) -> Any:
+  """What a value of a flag means: `path` and `unescaped` where its field says so.
+
+  Where the locale is ASCII, bytes that are no ASCII come as lone surrogates; they are taken as UTF-8.
+  """
+  if 'path' in f.metadata:
+    return path(f.name, typed)
+  if f.type is not str:
+    return typed
+  text = typed.encode('utf-8', 'surrogateescape').decode('utf-8', 'surrogateescape')
+  return unescaped(text) if 'escapes' in f.metadata else text
+
+
+def path(flag: str, typed: str) -> str:
+  """A path with the home folder in place of ~ or ~user, by a name that the system takes whatever the locale is.
+
+  Args:
+    flag: that gives it, for messages.
+    typed: the path. A path that this function has returned stays as it is.
+
+  Raises:
+    UserError: there is no such home folder, or no path can have this name.
+  """
+  try:
+    named = _of_locale(typed)
+    found = _at_home(named)
+    if '\0' in found:
+      raise ValueError('has a NUL character')
+    os.lstat(found)
+  except OSError as error:
+    if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
+      raise UserError(f'--{flag}={typed}: expected a path that can exist ({error.strerror})') from error
+  except ValueError as error:
+    raise UserError(f'--{flag}={typed}: expected a path ({error})') from error
+  except LookupError as error:
+    raise UserError(f'--{flag}={typed}: {error.args[0]}; expected a path without ~, such as /data/{flag}, or ./~ for '
+                    'what has that name') from error
+  return found
+
+
+def _of_locale(typed: str) -> str:
+  """The name as the locale has it: names are bytes, and what the locale cannot say is taken as UTF-8."""
+  try:
+    os.fsencode(typed)
+    return typed
+  except UnicodeEncodeError:
+    return os.fsdecode(typed.encode('utf-8', 'surrogateescape'))
+
+
+def _at_home(typed: str) -> str:
+  """A path with the home folder in place of ~ or ~user. Raises LookupError where there is none."""
+  if not typed.startswith('~'):
+    return typed
+  user = typed[1:].partition('/')[0]
+  if not (os.path.isabs(os.path.expanduser(typed)) if user else has_home()):
+    raise LookupError(f'there is no user {user} here' if user else 'there is no home folder here, as HOME is not set')
+  return os.path.expanduser(typed)
+
+
+def has_home() -> bool:
+  """Whether HOME is set, or the system knows a home folder of this user."""
+  return os.environ.get('HOME') != '' and os.path.isabs(os.path.expanduser('~'))
+
+
+def unescaped(typed: str) -> str:
+  r"""Text with a line end for \n, a tab for \t, a carriage return for \r and a backslash for \\."""
+  return re.sub(r'\\([ntr\\])', lambda found: ESCAPES[found[1]], typed)
+
+
+def escaped(text: str) -> str:
+  """Text as it may be typed for `unescaped`."""
+  for letter, character in reversed(ESCAPES.items()):  # the backslash first
+    text = text.replace(character, f'\\{letter}')
+  return text
+
+
+def words(path: str | os.PathLike) -> str:
+  """A path as people read it: in UTF-8, whatever the locale is, with escapes for bytes that are none."""
+  return os.fsencode(path).decode('utf-8', 'backslashreplace')
+
+
+def flag(name: str, value: object) -> str:
+  """A flag as it is printed for pasting into a shell: --workdir='my runs/first'. value: a path, or a number."""
+  data = os.fsencode(str(value))
+  text = data.decode('utf-8', 'surrogateescape')
+  if text.isprintable():
+    return f'--{name}={shlex.quote(text)}'
+  return f'--{name}=$\'' + ''.join(chr(b) if 32 <= b < 127 and b not in b"'\\" else f'\\x{b:02x}' for b in data) + "'"
