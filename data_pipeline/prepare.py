@@ -38,7 +38,7 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
   Args:
     config: the corpus, its splits, the tokenizer and the cache.
     tokenizer: one to use; None: the one that `config` describes, trained on the train split or found in the cache.
-    progress: whether to show a bar on standard error while a large corpus is read.
+    progress: whether to say on standard error what the corpus has, and to show a bar while a large one is read.
 
   Returns:
     tokenizer, {'train': TokenFile, 'valid': TokenFile, 'test': TokenFile} without empty splits.
@@ -47,7 +47,8 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
     UserError: the corpus, the tokenizer or the cache cannot be used.
   """
   splits = open_corpus(config.corpus, data_dir=config.data_dir, text_feature=config.text_feature,
-                       valid_fraction=config.valid_fraction, test_fraction=config.test_fraction)
+                       valid_fraction=config.valid_fraction, test_fraction=config.test_fraction,
+                       tell=_tell if progress else lambda line: None)
   starts = {split: text.document_starts(config.separator) for split, text in splits.items()
             } if config.document_reset else None
   content = fingerprint(splits, starts)
@@ -63,6 +64,10 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
     raise UserError(f'--cache_dir={config.cache_dir}: expected a folder to keep tokens in, but {root} cannot be '
                     f'used ({error.strerror or error})') from error
   return tokenizer, files
+
+
+def _tell(line: str) -> None:
+  print(line, file=sys.stderr)
 
 
 def _key(*facts: Any) -> str:

@@ -1,5 +1,5 @@
 """Text for the tests of data_pipeline, and how they read a corpus and what it says of mistakes."""
-from data_pipeline.corpus import files, spec, spool, text
+from data_pipeline.corpus import packed, spec, spool, text
 
 TEXT = ('Grüße aus 世界! 🎉 The fox, the dog and the cat.\r\n' * 40).encode()
 
@@ -25,5 +25,5 @@ def one_line(error):
 
 def set_block_bytes(monkeypatch, size):
   """Has text read in blocks of `size` bytes."""
-  for module in (text, files, spool):
+  for module in (text, packed, spool):
     monkeypatch.setattr(module, 'BLOCK_BYTES', size)
