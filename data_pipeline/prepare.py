@@ -114,15 +114,16 @@ def _make_token_files(folder: pathlib.Path, splits: Mapping[str, Text], starts: 
 
 
 def warn_of_unknown(corpus_spec: str, files: Iterable[TokenFile]) -> None:
-  """Says on standard error how many characters of these files the tokenizer does not know, if any.
+  """Says on standard error how many characters the tokenizer does not know, for each of these files that has any.
 
   Args:
     corpus_spec: of --corpus, to name the text by.
-    files: of that corpus.
+    files: of that corpus; where they are several, the warning names the split.
   """
   files = [*files]
-  unknown, tokens = sum(f.num_unknown for f in files), sum(f.num_tokens for f in files)
-  if unknown:
-    first = next(f.first_unknown for f in files if f.num_unknown)
-    print(f'warning: --corpus={corpus_spec}: {unknown:,} of {tokens:,} characters ({unknown / tokens:.2%}) are unknown '
-          f'to this model, first {first!r}', file=sys.stderr)
+  for file in files:
+    if file.num_unknown:
+      where = f' of its {pathlib.Path(file.path).stem} split' if len(files) > 1 else ''
+      print(f'warning: --corpus={corpus_spec}: {file.num_unknown:,} of {file.num_tokens:,} characters{where} '
+            f'({file.num_unknown / file.num_tokens:.2%}) are unknown to this model, first {file.first_unknown!r}',
+            file=sys.stderr)

@@ -1,6 +1,7 @@
 """A small run for tests: its command; what runs have left in their workdirs, and whether two of them left the same."""
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -15,14 +16,29 @@ SMALL = ['--layers=1', '--units=12', '--embedding_size=8', '--input_units=8', '-
          '--zoneout=0.1', '--chunk_overlap=3']
 
 
+def beside(others, flags_):
+  """`others`, after those of `flags_` that they do not give anew."""
+  given = {flag.lstrip('-').partition('=')[0] for flag in others}
+  return [*(flag for flag in flags_ if flag.lstrip('-').partition('=')[0] not in given), *others]
+
+
 def flags(corpus, workdir, *others):
-  return ['charlm-train', f'--corpus={corpus}', f'--workdir={workdir}', *SMALL, *others]
+  return ['charlm-train', *beside(others, [f'--corpus={corpus}', f'--workdir={workdir}', *SMALL])]
 
 
 def start(corpus, workdir, *others):
   """The same command as a process of its own."""
   command = [sys.executable, '-m', 'charlm.commands.train', *flags(corpus, workdir, *others)[1:]]
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+ACCOUNT = r'[\d,]+ files?, [\d.,]+ (bytes?|kB|MB) of text(;|$)'  # the line that says which text was read
+
+
+def complaint(err):
+  """The one line of standard error that says something else than which text was read."""
+  line, = (line for line in err.splitlines() if not re.match(ACCOUNT, line))
+  return line
 
 
 def last(workdir):

@@ -90,8 +90,7 @@ def read_text(folder: str, config: Config, resumes: bool) -> tuple[Any, dict[str
   if resumes:
     tokenizer = load_tokenizer(folder)
   tokenizer, files = prepare.prepare(config.data, tokenizer)
-  if config.train.init_from:
-    prepare.warn_of_unknown(config.data.corpus, files.values())
+  prepare.warn_of_unknown(config.data.corpus, files.values())
   return tokenizer, files, weights
 
 

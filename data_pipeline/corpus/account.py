@@ -22,7 +22,7 @@ class Account(NamedTuple):
       return ''
     first = min(self.left_out)
     reasons = collections.Counter(self.left_out.values()).most_common()
-    counts = ': ' + ', '.join(f'{count:,} {why}' for why, count in reasons) if len(reasons) > 1 else ''
+    counts = ': ' + ', '.join(f'{why} ({count:,})' for why, count in reasons) if len(reasons) > 1 else ''
     return f'left out: {len(self.left_out):,} (first: {shown(first)}, {self.left_out[first]}){counts}'
 
 

@@ -49,7 +49,7 @@ def file_parts(spec: str) -> tuple[list[Part], Account]:
   if not parts and not found.alone:
     advice = next((f'. {shown(path)} {advise(kind, path)}' for path, kind in kinds.items()), '')
     what = account.what_is_left_out()
-    raise UserError(f'--corpus={spec}: expected text files, found no text{"; " * bool(what)}{what}{advice}')
+    raise UserError(f'--corpus={spec}: expected text files, found no text in it{"; " * bool(what)}{what}{advice}')
   return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]], account
 
 

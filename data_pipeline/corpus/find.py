@@ -53,7 +53,7 @@ def find_files(spec: str) -> Found:
     raise UserError(f'--corpus={spec}: expected a glob that matches files, found no match in '
                     f'{shown(os.path.abspath(_base(path)))}')
   folders = {match for match in matches if os.path.isdir(match)}
-  left_out |= {} if '**' in path.split('/') else dict.fromkeys(folders, 'a folder')
+  left_out |= {} if '**' in path.split('/') else dict.fromkeys(folders, 'a folder, which ** goes into')
   left_out |= {match: 'in the workdir of a run' for match in matches if _in_workdir(match, path)}
   return Found(_once(matches - folders - left_out.keys(), left_out), left_out)
 

@@ -12,7 +12,7 @@ MARK = b'\xef\xbb\xbf'  # the byte order mark of UTF-8; it says what a file is, 
 class Kind(NamedTuple):
   """What a file is that is no text."""
   name: str  # as it follows 'is'
-  advice: str = 'expected text'  # what to do, as it follows a semicolon; {} is the file
+  advice: str = 'expected text, without NUL bytes'  # what to do, as it follows a semicolon; {} is the file
 
 
 class Packing(NamedTuple):
@@ -27,6 +27,7 @@ PACKINGS = {b'\x1f\x8b': Packing('gzip', '.gz', 'gunzip'), b'BZh': Packing('bzip
 SUFFIXES = {packing.suffix: packing for packing in PACKINGS.values()}
 BZIP2_BLOCKS = (b'1AY&SY', b'\x17rE8P\x90')  # after BZh and a digit: there are texts that begin with these four letters
 
+BINARY = Kind('binary')
 UNPACK = 'unpack it first: {}'
 OFFICE = 'extract its text first: soffice --headless --convert-to txt:Text {}'
 TAR = Kind('a tar archive', UNPACK.format('tar -xf {}'))
@@ -46,8 +47,8 @@ NAMED = {b'PK\3\4': ZIP, b'PK\5\6': ZIP, b'PK\7\x08': ZIP,
          b'{\\rtf': Kind('an office document (RTF)', OFFICE),
          b'\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1': OFFICE_DOCUMENT,
          **dict.fromkeys([b'\x89PNG\r\n\x1a\n', b'\xff\xd8\xff', b'GIF87a', b'GIF89a', b'II*\0', b'MM\0*'],
-                         Kind('an image'))}
-WIDE = {'UTF-16LE': 2, 'UTF-16BE': 2, 'UTF-32LE': 4, 'UTF-32BE': 4}  # encodings, and the bytes of a unit
+                         Kind('an image', 'expected text'))}
+UNITS = {'UTF-32LE': 4, 'UTF-32BE': 4, 'UTF-16LE': 2, 'UTF-16BE': 2}  # encodings, and the bytes of a unit
 CONTROLS = '\t\n\r\f\v\b\x1a\x1b'  # that texts have
 MARKS = {b'\xff\xfe\0\0': 'UTF-32', b'\0\0\xfe\xff': 'UTF-32', b'\xff\xfe': 'UTF-16', b'\xfe\xff': 'UTF-16'}
 
@@ -55,7 +56,7 @@ MARKS = {b'\xff\xfe\0\0': 'UTF-32', b'\0\0\xfe\xff': 'UTF-32', b'\xff\xfe': 'UTF
 def packing_of(start: bytes, path: str) -> Packing | None:
   """How a file is packed; None where it is not.
 
-  A name such as a.gz decides only where the file is neither packed nor text, which is then damaged.
+  A name such as a.gz decides only where the file begins as nothing that is known, and so is damaged.
 
   Args:
     start: its first START_BYTES.
@@ -65,7 +66,8 @@ def packing_of(start: bytes, path: str) -> Packing | None:
     if start.startswith(magic) and (magic != b'BZh' or start[4:].startswith(BZIP2_BLOCKS)):
       return packing
   suffix = next((suffix for suffix in SUFFIXES if path.lower().endswith(suffix)), '')
-  return SUFFIXES[suffix] if suffix and not _is_utf8(start) else None
+  known = not suffix or _is_utf8(start) or _kind(start) not in (None, BINARY)
+  return None if known else SUFFIXES[suffix]
 
 
 def kind_of(start: bytes, packing: Packing | None = None) -> Kind | None:
@@ -75,12 +77,11 @@ def kind_of(start: bytes, packing: Packing | None = None) -> Kind | None:
     start: its first START_BYTES, unpacked.
     packing: how the file is packed that it was unpacked from.
   """
-  kind = _kind(start)
-  if kind and packing and kind != TAR:
-    return Kind(f'{kind.name}, packed with {packing.name}', UNPACK.format(f'{packing.unpacker} {{}}'))
   inner = packing and packing_of(start, '')
-  if packing and inner:
-    return Kind(f'{inner.name} inside {packing.name}', UNPACK.format(f'{packing.unpacker} {{}}'))
+  kind = Kind(f'{inner.name} inside {packing.name}') if packing and inner else _kind(start)
+  if kind and packing and kind != TAR:
+    name = kind.name if inner else f'{kind.name}, packed with {packing.name}'
+    return Kind(name, UNPACK.format(f'{packing.unpacker} {{}}'))
   return kind
 
 
@@ -100,7 +101,7 @@ def _kind(start: bytes) -> Kind | None:
   encoding = next((encoding for mark, encoding in MARKS.items() if start.startswith(mark)), '') or _wide(start)
   if encoding:
     return Kind(encoding, f'convert it: iconv -f {encoding} -t UTF-8 {{}} > text.txt')
-  return Kind('binary') if b'\0' in start else None
+  return BINARY if b'\0' in start else None
 
 
 def _is_named(start: bytes, magic: bytes) -> bool:
@@ -117,12 +118,15 @@ def _wide(start: bytes) -> str:
   few = start.count(0) < len(start) // 4
   if b'\0' not in start or (few and _is_utf8(start.replace(b'\0', b''))):  # the latter is UTF-8 with a few NULs in it
     return ''
-  for encoding, size in WIDE.items():
+  big = start[0::2].count(0) > start[1::2].count(0)  # the bytes that are 0 in most texts come first
+  for encoding, size in UNITS.items():
+    if big != encoding.endswith('BE'):
+      continue
     whole = start[:len(start) // size * size]
     try:
       text = whole.decode(encoding)
-    except UnicodeDecodeError as error:  # the start may end inside a character
-      if error.start < len(whole) - 2:
+    except UnicodeDecodeError as error:
+      if error.start < len(whole) - 2:  # else the start ends inside a character
         continue
       text = whole[:error.start].decode(encoding)
     if text and all(c in CONTROLS or unicodedata.category(c) not in ('Cc', 'Cn', 'Co') for c in text):

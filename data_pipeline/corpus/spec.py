@@ -2,7 +2,7 @@
 
   pydoc                 the language reference that Python carries
   stdlib                the sources of Python's standard library
-  a file, folder, glob  text files, in sorted order; packed ones are unpacked (files.py)
+  a file, folder, glob  text files, in sorted order; packed ones are unpacked, others left out (files.py)
   tfds:NAME[/CONFIG]    a data set of TensorFlow Datasets (tfds.py)
 
 The parts of a corpus (files, or splits of a data set) are read one after the other. A part that does not end in a
