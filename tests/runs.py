@@ -32,7 +32,7 @@ def start(corpus, workdir, *others):
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-ACCOUNT = r'[\d,]+ files?, [\d.,]+ (bytes?|kB|MB) of text(;|$)'  # the line that says which text was read
+ACCOUNT = r'[\d,]+ (file|topic|example)s?, [\d.,]+ (bytes?|kB|MB) of text(;|$)'  # which text was read
 
 
 def complaint(err):

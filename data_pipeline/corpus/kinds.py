@@ -115,9 +115,10 @@ def _is_named(start: bytes, magic: bytes) -> bool:
 
 def _wide(start: bytes) -> str:
   """The encoding of a text without a mark whose characters have 2 or 4 bytes each; '' for anything else."""
-  few = start.count(0) < len(start) // 4
-  if b'\0' not in start or (few and _is_utf8(start.replace(b'\0', b''))):  # the latter is UTF-8 with a few NULs in it
-    return ''
+  rest = start.replace(b'\0', b'')
+  few = len(start) - len(rest) < len(start) // 4
+  if len(rest) == len(start) or (few and _is_utf8(rest) and _is_text(rest.decode(errors='ignore'))):
+    return ''  # the latter is UTF-8 with a few NULs in it
   big = start[0::2].count(0) > start[1::2].count(0)  # the bytes that are 0 in most texts come first
   for encoding, size in UNITS.items():
     if big != encoding.endswith('BE'):
@@ -129,9 +130,13 @@ def _wide(start: bytes) -> str:
       if error.start < len(whole) - 2:  # else the start ends inside a character
         continue
       text = whole[:error.start].decode(encoding)
-    if text and all(c in CONTROLS or unicodedata.category(c) not in ('Cc', 'Cn', 'Co') for c in text):
+    if text and _is_text(text):
       return encoding
   return ''
+
+
+def _is_text(text: str) -> bool:
+  return all(c in CONTROLS or unicodedata.category(c) not in ('Cc', 'Cn', 'Co') for c in text)
 
 
 def _is_utf8(start: bytes) -> bool:
