@@ -38,7 +38,7 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
   Args:
     config: the corpus, its splits, the tokenizer and the cache.
     tokenizer: one to use; None: the one that `config` describes, trained on the train split or found in the cache.
-    progress: whether to show a bar on standard error while a large corpus is read.
+    progress: whether to say on standard error what the corpus has, and to show a bar while a large one is read.
 
   Returns:
     tokenizer, {'train': TokenFile, 'valid': TokenFile, 'test': TokenFile} without empty splits.
@@ -47,7 +47,8 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
     UserError: the corpus, the tokenizer or the cache cannot be used.
   """
   splits = open_corpus(config.corpus, data_dir=config.data_dir, text_feature=config.text_feature,
-                       valid_fraction=config.valid_fraction, test_fraction=config.test_fraction)
+                       valid_fraction=config.valid_fraction, test_fraction=config.test_fraction,
+                       tell=_tell if progress else lambda line: None)
   starts = {split: text.document_starts(config.separator) for split, text in splits.items()
             } if config.document_reset else None
   content = fingerprint(splits, starts)
@@ -63,6 +64,10 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
     raise UserError(f'--cache_dir={config.cache_dir}: expected a folder to keep tokens in, but {root} cannot be '
                     f'used ({error.strerror or error})') from error
   return tokenizer, files
+
+
+def _tell(line: str) -> None:
+  print(line, file=sys.stderr)
 
 
 def _key(*facts: Any) -> str:
@@ -109,15 +114,16 @@ def _make_token_files(folder: pathlib.Path, splits: Mapping[str, Text], starts: 
 
 
 def warn_of_unknown(corpus_spec: str, files: Iterable[TokenFile]) -> None:
-  """Says on standard error how many characters of these files the tokenizer does not know, if any.
+  """Says on standard error how many characters the tokenizer does not know, for each of these files that has any.
 
   Args:
     corpus_spec: of --corpus, to name the text by.
-    files: of that corpus.
+    files: of that corpus; where they are several, the warning names the split.
   """
   files = [*files]
-  unknown, tokens = sum(f.num_unknown for f in files), sum(f.num_tokens for f in files)
-  if unknown:
-    first = next(f.first_unknown for f in files if f.num_unknown)
-    print(f'warning: --corpus={corpus_spec}: {unknown:,} of {tokens:,} characters ({unknown / tokens:.2%}) are unknown '
-          f'to this model, first {first!r}', file=sys.stderr)
+  for file in files:
+    if file.num_unknown:
+      where = f' of its {pathlib.Path(file.path).stem} split' if len(files) > 1 else ''
+      print(f'warning: --corpus={corpus_spec}: {file.num_unknown:,} of {file.num_tokens:,} characters{where} '
+            f'({file.num_unknown / file.num_tokens:.2%}) are unknown to this model, first {file.first_unknown!r}',
+            file=sys.stderr)

@@ -29,8 +29,9 @@ class DataConfig(Checked):
   """Text, tokens, and chunks."""
   corpus: str = field('pydoc', 'Text to learn: pydoc (the language reference that comes with Python), stdlib (the '
                       'sources of its standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), or '
-                      'tfds:NAME[/CONFIG] for TensorFlow Datasets (install charlm with [tfds]). Hidden files and '
-                      'workdirs inside a folder are skipped.', path=True,
+                      'tfds:NAME[/CONFIG] for TensorFlow Datasets (install charlm with [tfds]). Hidden files, '
+                      'workdirs and what is no text are left out of a folder; the first line says how much that is.',
+                      path=True,
                       short='Text to learn: file, folder, glob, pydoc, stdlib or tfds:NAME')
   data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty. Set it where '
                         'that disk is too small, or where the data are elsewhere.', path=True,

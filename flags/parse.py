@@ -18,10 +18,22 @@ from flags.schema import KINDS, Checked, expected
 REPLACES = {'chunk_curriculum': 'chunk_length'}  # a flag beside a preset -> the flag of the preset that it replaces
 DEFINE: dict[Any, Callable[..., Any]] = {
   bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+DEFINE_EACH: dict[Any, Callable[..., Any]] = {  # the same with the values of all times that a flag is given
+  bool: flags.DEFINE_boolean, int: flags.DEFINE_multi_integer, float: flags.DEFINE_multi_float,
+  str: flags.DEFINE_multi_string}
+
+
+class _CommandLine(flags.FlagValues):
+  """The flags that a command line has itself, without those of the files that it names."""
+
+  def read_flags_from_files(self, argv: Sequence[str], force_gnu: bool = True) -> list[str]:
+    return list(argv)
 
 
 def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any]:
   """Parses a command line.
+
+  Its own flags win over those of a preset or a file that it names, wherever that stands.
 
   Args:
     argv: as sys.argv: the first is the program, the others are flags, --flagfile=FILE among them.
@@ -31,7 +43,8 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
     {flag: value} of the flags that were given, in a preset or a file included; values as in `typed.meaning`.
 
   Raises:
-    UserError: a flag is unknown, its value is of another type or cannot be meant, or a file cannot be read.
+    UserError: a flag is unknown or given twice, its value is of another type or cannot be meant, or a file cannot be
+      read.
   """
   values = flags.FlagValues()
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
@@ -51,8 +64,24 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
     raise UserError(_mistake(error, fields)) from error
   if rest:
     raise UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
-  return {name: typed.meaning(f, values[name].value) for name, f in fields.items()
+  own = _given_once(argv, fields)
+  return {name: typed.meaning(f, own.get(name, values[name].value)) for name, f in fields.items()
           if values[name].present and name not in replaced}
+
+
+def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
+  """{flag: value} of the command line itself, which is sound. Raises UserError where it gives a flag twice."""
+  values = _CommandLine()
+  for f in fields.values():
+    DEFINE_EACH[f.type](f.name, None, f.metadata['help'], flag_values=values)
+  flags.DEFINE_multi_string('flagfile', None, 'files of flags', flag_values=values)
+  values(argv)
+  given = {name: values[name].value for name in fields if values[name].present}
+  for name, found in given.items():
+    if values[name].present > 1:
+      shown = ' '.join(f'--{name}={value}' for value in found) if isinstance(found, list) else f'--{name}'
+      raise UserError(f'{shown}: given twice; expected one value')
+  return {name: found[0] if isinstance(found, list) else found for name, found in given.items()}
 
 
 def _mistake(error: Exception, fields: Mapping[str, dataclasses.Field]) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 from flags.errors import UserError
 
+ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*://)(.*)', re.DOTALL)
+ADDRESSES = {'data_dir': ('gs://',)}  # that a flag takes beside paths: TensorFlow Datasets reads them by itself
 ESCAPES = {'n': '\n', 't': '\t', 'r': '\r', '\\': '\\'}
 
 
@@ -32,8 +34,9 @@ def path(flag: str, typed: str) -> str:
     typed: the path. A path that this function has returned stays as it is.
 
   Raises:
-    UserError: there is no such home folder, or no path can have this name.
+    UserError: there is no such home folder, no path can have this name, or it is the address of something elsewhere.
   """
+  _check_local(flag, typed)
   try:
     named = _of_locale(typed)
     found = _at_home(named)
@@ -49,6 +52,15 @@ def path(flag: str, typed: str) -> str:
     raise UserError(f'--{flag}={typed}: {error.args[0]}; expected a path without ~, such as /data/{flag}, or ./~ for '
                     'what has that name') from error
   return found
+
+
+def _check_local(flag: str, typed: str) -> None:
+  """Raises UserError where a path is the address of something that the flag does not take, such as gs://bucket/text."""
+  address, taken = ADDRESS.match(typed), ADDRESSES.get(flag, ())
+  if address and address[1].lower() not in taken:
+    wanted = ' or '.join(['a path on this machine', *taken])
+    hint = f', such as {address[2]}' if address[1].lower() == 'file://' else '; copy it here first'
+    raise UserError(f'--{flag}={typed}: {address[1]} is not supported; expected {wanted}{hint}')
 
 
 def _of_locale(typed: str) -> str:

@@ -1,7 +1,21 @@
 """Text for the tests of data_pipeline, and how they read a corpus and what it says of mistakes."""
-from data_pipeline.corpus import files, spec, spool, text
+import bz2
+import gzip
+import io
+import lzma
+import zipfile
+
+import pytest
+import zstandard
+
+from data_pipeline.corpus import packed, spec, spool, text
+from flags.errors import UserError
 
 TEXT = ('Grüße aus 世界! 🎉 The fox, the dog and the cat.\r\n' * 40).encode()
+MARK = '\ufeff'.encode()
+PACK = {'.gz': gzip.compress, '.bz2': bz2.compress, '.xz': lzma.compress,
+        '.zst': zstandard.ZstdCompressor().compress}
+WORDS = 'It was the best of times.\n' * 40
 
 
 def read(opened):
@@ -25,5 +39,36 @@ def one_line(error):
 
 def set_block_bytes(monkeypatch, size):
   """Has text read in blocks of `size` bytes."""
-  for module in (text, files, spool):
+  for module in (text, packed, spool):
     monkeypatch.setattr(module, 'BLOCK_BYTES', size)
+
+
+def told(corpus, **options):
+  """The line that says what a corpus has."""
+  lines = []
+  spec.open_corpus(str(corpus), tell=lines.append, **options)
+  line, = lines
+  return line
+
+
+def refused(corpus):
+  with pytest.raises(UserError) as error:
+    spec.open_corpus(str(corpus))
+  message = one_line(error)
+  assert message.startswith('--corpus=')
+  return message
+
+
+def fill(folder, **files):
+  folder.mkdir(parents=True, exist_ok=True)
+  for name, content in files.items():
+    (folder / name.replace('_', '.')).write_bytes(content)
+  return folder
+
+
+def zipped(**files):
+  data = io.BytesIO()
+  with zipfile.ZipFile(data, 'w') as archive:
+    for name, content in files.items():
+      archive.writestr(name, content)
+  return data.getvalue()

@@ -1,6 +1,7 @@
 """A small run for tests: its command; what runs have left in their workdirs, and whether two of them left the same."""
 import json
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -17,14 +18,29 @@ CURRICULUM = ['--layers=2', '--chunk_length=100', '--chunk_curriculum=8,16']
 EMA = ['--schedule=linear', '--average=ema', '--ema_decay=0.9', '--weight_decay=0.1', '--learning_rate=0.02']
 
 
+def beside(others, flags_):
+  """`others`, after those of `flags_` that they do not give anew."""
+  given = {flag.lstrip('-').partition('=')[0] for flag in others}
+  return [*(flag for flag in flags_ if flag.lstrip('-').partition('=')[0] not in given), *others]
+
+
 def flags(corpus, workdir, *others):
-  return ['charlm-train', f'--corpus={corpus}', f'--workdir={workdir}', *SMALL, *others]
+  return ['charlm-train', *beside(others, [f'--corpus={corpus}', f'--workdir={workdir}', *SMALL])]
 
 
 def start(corpus, workdir, *others):
   """The same command as a process of its own."""
   command = [sys.executable, '-m', 'charlm.commands.train', *flags(corpus, workdir, *others)[1:]]
   return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+ACCOUNT = r'[\d,]+ (file|topic|example)s?, [\d.,]+ (bytes?|kB|MB) of text(;|$)'  # which text was read
+
+
+def complaint(err):
+  """The one line of standard error that says something else than which text was read."""
+  line, = (line for line in err.splitlines() if not re.match(ACCOUNT, line))
+  return line
 
 
 def last(workdir):

@@ -62,7 +62,7 @@ def main(given: dict[str, Any]) -> None:
 
 def check_apart(corpus: str, folder: str) -> None:
   """Raises UserError where the workdir is the corpus: the run would learn what it has written."""
-  if is_path(corpus) and pathlib.Path(corpus).expanduser().resolve() == pathlib.Path(folder).resolve():
+  if is_path(corpus) and pathlib.Path(corpus).resolve() == pathlib.Path(folder).resolve():
     raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
 
 
@@ -90,8 +90,7 @@ def read_text(folder: str, config: Config, resumes: bool) -> tuple[Any, dict[str
   if resumes:
     tokenizer = load_tokenizer(folder)
   tokenizer, files = prepare.prepare(config.data, tokenizer)
-  if config.train.init_from:
-    prepare.warn_of_unknown(config.data.corpus, files.values())
+  prepare.warn_of_unknown(config.data.corpus, files.values())
   return tokenizer, files, weights
 
 

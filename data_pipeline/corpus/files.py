@@ -1,49 +1,56 @@
 """Corpora that are files: a file, a folder, a glob, and the text that Python itself carries.
 
-Files are read in sorted order. Those that end in .gz .bz2 .xz .zst are unpacked. A folder stands for its text files,
-but not the hidden ones, nor those that runs of charlm-train have left in it; neither does a wildcard of a glob stand
-for the workdir of a run.
+Files are read in sorted order. Those that are packed (.gz .bz2 .xz .zst) are unpacked, whatever their names. What is no
+text is left out of a folder or a glob, and counted; a file that was named is refused. A byte order mark at the start of
+a file is no text.
 """
-import bz2
 import contextlib
 import functools
-import glob
-import gzip
-import itertools
-import lzma
 import os
-import pathlib
-import sysconfig
-from collections.abc import Callable, Collection, Generator, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import NamedTuple
 
+from data_pipeline.corpus.account import Account, shown
+from data_pipeline.corpus.find import Found, find_files, why_unreadable
+from data_pipeline.corpus.kinds import MARK, START_BYTES, Kind, Packing, advise, kind_of, packing_of
+from data_pipeline.corpus.packed import read_file, unpack, without_mark
 from data_pipeline.corpus.spool import spooled
-from data_pipeline.corpus.text import BLOCK_BYTES, Part, Text, reading
+from data_pipeline.corpus.text import Part, Text, reading
 from flags.errors import UserError
 
-SNIFFED_BYTES = 1024  # the start of a file in a folder; text has no NUL there
-PACKED = ('.gz', '.bz2', '.xz', '.zst')
-WORKDIR_FILES = {'config.json', 'tokenizer.json'}  # a folder that holds both is the workdir of a run
-NOT_LIBRARY = {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages'}  # folders that stdlib leaves out
+
+class _File(NamedTuple):
+  """A text file."""
+  path: str
+  size: int  # bytes on the disk
+  packing: Packing | None
+  mark: int  # bytes of a byte order mark at its start
 
 
-def pydoc_parts() -> list[Part]:
+def pydoc_parts() -> tuple[list[Part], Account]:
   """The one part of --corpus=pydoc; each topic is a document. Raises UserError if this Python has no topics."""
-  return spooled('pydoc', [('pydoc', _pydoc_topics)], documents=True)
+  parts = spooled('pydoc', [('pydoc', _pydoc_topics)], documents=True)
+  return parts, Account(len(parts[0].documents), 'topic')
 
 
-def file_parts(spec: str) -> list[Part]:
-  """Spec -> a Part for each file that is not empty; all but the last end in a newline.
+def file_parts(spec: str) -> tuple[list[Part], Account]:
+  """Spec -> a Part for each file that has text, and what was found; all parts but the last end in a newline.
 
   Raises:
     UserError: there is no text, or it cannot be read.
   """
-  paths = _find_files(spec)
-  packed = [path for path in paths if path.lower().endswith(PACKED)]
-  unpacked = iter(spooled(spec, [(path, functools.partial(_read_file, path)) for path in packed]))
-  parts = [next(unpacked) if path.lower().endswith(PACKED) else _plain_part(spec, path) for path in paths]
-  parts = [part for part in parts if part.size]
-  return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]]
+  found = find_files(spec)
+  files, kinds = _texts(spec, found)
+  packed = iter(spooled(spec, [(shown(file.path), functools.partial(_unpacked, file.path, file.packing))
+                               for file in files if file.packing]))
+  parts = [next(packed)._replace(mark=file.mark) if file.packing else _plain_part(file) for file in files]
+  left_out = {os.path.relpath(path, found.root) if found.root else path: why for path, why in found.left_out.items()}
+  account = Account(len(parts), 'file', left_out)
+  if not parts and not found.alone:
+    advice = next((f'. {shown(path)} {advise(kind, path)}' for path, kind in kinds.items()), '')
+    what = account.what_is_left_out()
+    raise UserError(f'--corpus={spec}: expected text files, found no text in it{"; " * bool(what)}{what}{advice}')
+  return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]], account
 
 
 def _pydoc_topics() -> Iterator[bytes]:
@@ -56,102 +63,63 @@ def _pydoc_topics() -> Iterator[bytes]:
   yield topics[last].encode()
 
 
-def _find_files(spec: str) -> list[str]:
-  """Spec -> the paths of its text files. Raises UserError if there are none."""
-  if spec == 'stdlib':
-    return [path for path in _walk(spec, sysconfig.get_path('stdlib'), NOT_LIBRARY) if path.endswith('.py')]
-  path = os.path.expanduser(spec)
-  if os.path.isdir(path):
-    files = [file for file in _walk(spec, path) if _is_text(spec, file)]
-    if not files:
-      raise UserError(f'--corpus={spec}: expected a folder with text files, found no text in it')
-    return files
-  if os.path.exists(path):
-    if not os.path.isfile(path):
-      raise UserError(f'--corpus={spec}: expected a regular file or a folder, which can be read more than once')
-    return [path]
-  if glob.has_magic(path):
-    files = [file for file in sorted(glob.glob(path, recursive=True))
-             if os.path.isfile(file) and not _in_workdir(file, path)]
-    if not files:
-      raise UserError(f'--corpus={spec}: expected a glob that matches files, found no match')
-    return files
-  raise UserError(f"--corpus='{spec}': no such file or folder; expected pydoc, stdlib, a file, a folder, a glob, "
-                  'or tfds:NAME')
+def _texts(spec: str, found: Found) -> tuple[list[_File], dict[str, Kind]]:
+  """The text files among those that were found; the others are added to `found.left_out`.
 
+  Returns:
+    The text files, and {path: what it is} of those that are something else.
 
-def _in_workdir(file: str, pattern: str) -> bool:
-  """Whether the file is below a workdir that a wildcard of the pattern has matched."""
-  while glob.has_magic(pattern):
-    pattern = os.path.dirname(pattern)
-  below = itertools.takewhile(lambda folder: folder != pathlib.Path(pattern), pathlib.Path(file).parents)
-  return any(all((folder / name).exists() for name in WORKDIR_FILES) for folder in below)
-
-
-def _walk(spec: str, root: str, skipped: Collection[str] = frozenset()) -> list[str]:
-  """The regular files below `root`, sorted by path.
-
-  Left out: hidden files and folders, folders whose name is in `skipped`, and workdirs below `root`.
+  Raises:
+    UserError: the one file that the spec names is no text, or a packed one is damaged.
   """
-  files = []
-
-  def stop(error: OSError) -> None:
-    raise UserError(f'--corpus={spec}: {error.filename} cannot be read ({error.strerror})') from error
-
-  for folder, folders, names in os.walk(root, onerror=stop):
-    if folder != root and {*names} >= WORKDIR_FILES:
-      folders[:] = []
+  files, kinds = [], {}
+  for path in found.files:
+    try:
+      file, start = _open(spec, path)
+    except OSError as error:
+      if found.alone or not isinstance(error, (PermissionError, FileNotFoundError)):
+        raise UserError(f'--corpus={spec}: {shown(path)} {why_unreadable(error)}') from error
+      found.left_out[path] = why_unreadable(error)
       continue
-    folders[:] = [name for name in folders if not name.startswith('.') and name not in skipped]
-    files += [os.path.join(folder, name) for name in names if not name.startswith('.')]
-  return sorted(file for file in files if os.path.isfile(file))
+    kind = kind_of(start, file.packing)
+    if kind and found.alone:
+      raise UserError(f'--corpus={spec}: {advise(kind, path)}')
+    if kind:
+      kinds[path] = kind
+      found.left_out[path] = kind.name
+    elif start:
+      files.append(file)
+    elif not found.alone:
+      found.left_out[path] = 'empty'
+  return files, kinds
 
 
-def _is_text(spec: str, path: str) -> bool:
-  with reading(spec, path), contextlib.closing(_read_file(path)) as blocks:
-    start = next(blocks, b'')[:SNIFFED_BYTES]
-  return bool(start) and b'\0' not in start
+def _open(spec: str, path: str) -> tuple[_File, bytes]:
+  """A file, and its first START_BYTES, unpacked and without a byte order mark.
+
+  Raises:
+    OSError: it cannot be opened.
+    UserError: it cannot be read, or is damaged.
+  """
+  with open(path, 'rb') as file, reading(spec, shown(path)):
+    size, start = os.fstat(file.fileno()).st_size, file.read(START_BYTES)
+    packing = packing_of(start, path)
+    if packing:
+      with contextlib.closing(unpack(path, packing)) as blocks:
+        start = next(blocks, b'')[:START_BYTES]
+  mark = len(MARK) if start.startswith(MARK) else 0
+  return _File(path, size, packing, mark), start[mark:]
 
 
-def _read_file(path: str, start: int = 0) -> Generator[bytes, None, None]:
-  """The bytes of a file, unpacked, in blocks; `start`: offset of the first one (0 for .zst)."""
-  suffix = os.path.splitext(path)[1].lower()
-  if suffix == '.zst':
-    yield from _read_zst(path)
-    return
-  unpackers: dict[str, Callable[..., Any]] = {'.gz': gzip.open, '.bz2': bz2.open, '.xz': lzma.open}
-  with unpackers.get(suffix, open)(path, 'rb') as file:
-    file.seek(start)
-    while block := file.read(BLOCK_BYTES):
-      yield block
+def _unpacked(path: str, packing: Packing) -> Iterator[bytes]:
+  return without_mark(unpack(path, packing))
 
 
-def _read_zst(path: str) -> Iterator[bytes]:
-  try:
-    import zstandard
-  except ImportError as error:
-    raise UserError(f'{path}: expected zstandard to be installed; pip install zstandard') from error
-  frame, packed = None, b''
-  with open(path, 'rb') as file:
-    # zstandard's own readers do not complain if the file ends inside a frame. 16 KB at a time, because they may
-    # unpack to much more.
-    while packed := packed or file.read(1 << 14):
-      frame = frame or zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj()
-      try:
-        block = frame.decompress(packed)
-      except zstandard.ZstdError as error:
-        raise EOFError(error) from error
-      packed = frame.unused_data if frame.eof else b''
-      frame = None if frame.eof else frame
-      if block:
-        yield block
-  if frame:
-    raise EOFError('it ends inside a frame')
+def _plain_part(file: _File) -> Part:
+  def read(start: int) -> Iterator[bytes]:
+    return read_file(file.path, file.mark + start)
 
-
-def _plain_part(spec: str, path: str) -> Part:
-  with reading(spec, path), open(path, 'rb') as file:
-    return Part(path, os.fstat(file.fileno()).st_size, functools.partial(_read_file, path))
+  return Part(shown(file.path), file.size - file.mark, read, mark=file.mark)
 
 
 def _with_newline(spec: str, part: Part) -> Part:

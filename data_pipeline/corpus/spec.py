@@ -2,7 +2,7 @@
 
   pydoc                 the language reference that Python carries
   stdlib                the sources of Python's standard library
-  a file, folder, glob  text files, in sorted order; packed ones are unpacked (files.py)
+  a file, folder, glob  text files, in sorted order; packed ones are unpacked, others left out (files.py)
   tfds:NAME[/CONFIG]    a data set of TensorFlow Datasets (tfds.py)
 
 The parts of a corpus (files, or splits of a data set) are read one after the other. A part that does not end in a
@@ -16,7 +16,7 @@ further. So every document but the last ends in a newline or in the separator.
 No text is held in memory as a whole.
 """
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from flags.errors import UserError
 
 
 def open_corpus(spec: str, *, data_dir: str = '', text_feature: str = '', valid_fraction: float = 0.1,
-                test_fraction: float = 0.0) -> dict[str, Text]:
+                test_fraction: float = 0.0, tell: Callable[[str], None] = lambda line: None) -> dict[str, Text]:
   """Opens a corpus and cuts it into splits.
 
   A data set's own valid and test splits are kept, and its train split is cut only for what is missing.
@@ -37,6 +37,7 @@ def open_corpus(spec: str, *, data_dir: str = '', text_feature: str = '', valid_
     text_feature: of a data set: the feature that holds the text; found by itself if empty.
     valid_fraction: share of the bytes, cut from the end before the test share.
     test_fraction: share of the bytes, cut from the end.
+    tell: is given a line that says how much was found, and what was left out of it.
 
   Returns:
     {'train': Text, 'valid': Text, 'test': Text}, without the splits that are empty.
@@ -46,14 +47,13 @@ def open_corpus(spec: str, *, data_dir: str = '', text_feature: str = '', valid_
   """
   ranges: dict[str, tuple[int, int]] = {}  # of the splits that the corpus has itself
   if spec.startswith('tfds:'):
-    parts, ranges = tfds.data_set_parts(spec, data_dir, text_feature)
-  elif spec == 'pydoc':
-    parts = files.pydoc_parts()
+    parts, ranges, account = tfds.data_set_parts(spec, data_dir, text_feature)
   else:
-    parts = files.file_parts(spec)
+    parts, account = files.pydoc_parts() if spec == 'pydoc' else files.file_parts(spec)
   whole = Text(spec, parts)
   if not whole.num_bytes:
     raise UserError(f'--corpus={spec}: expected text, found 0 bytes')
+  tell(account.line(whole.num_bytes))
   start, end = ranges.get('train', (0, whole.num_bytes))
   shares = {'valid': valid_fraction, 'test': test_fraction}
   sizes = {split: int((end - start) * share) for split, share in shares.items() if split not in ranges}

@@ -26,6 +26,7 @@ class Part(NamedTuple):
   size: int  # bytes
   read: Callable[[int], Iterator[bytes]]  # offset in the part -> the bytes from there on, in blocks of any size
   documents: tuple[int, ...] = (0,)  # offsets in the part where documents start
+  mark: int = 0  # bytes of the file before the part begins: a byte order mark
 
 
 class Text:
@@ -48,21 +49,26 @@ class Text:
     self._part_starts = [0, *itertools.accumulate(part.size for part in parts)]
     self._start, self._stop = start, self._part_starts[-1] if stop is None else stop
     self.num_bytes = self._stop - self._start
+    self._checksum: int | None = None  # of the whole text, once it has been read
 
   def blocks(self) -> Iterator[bytes]:
     """The bytes in blocks of BLOCK_BYTES, the last one shorter.
 
     Raises:
-      UserError: a file has changed, or cannot be read.
+      UserError: a file cannot be read, or the text is not what it was when it was first read.
     """
-    held, size = [], 0
+    held, size, checksum = [], 0, 0
     for data in self._read():
+      checksum = zlib.crc32(data, checksum)
       held.append(data)
       size += len(data)
       if size >= BLOCK_BYTES:
         joined = b''.join(held)
         yield joined[:BLOCK_BYTES]
         held, size = [joined[BLOCK_BYTES:]], size - BLOCK_BYTES
+    if self._checksum not in (None, checksum):
+      raise UserError(f'--corpus={self._spec}: the text has changed while it was read; start again once it is whole')
+    self._checksum = checksum
     if size:
       yield b''.join(held)
 
@@ -74,7 +80,7 @@ class Text:
     """Offset in this text -> the name of the file (or data set) that the byte is from, and its offset there."""
     place = self._start + offset
     i = bisect.bisect_right(self._part_starts, place, hi=len(self._parts)) - 1
-    return self._parts[i].name, place - self._part_starts[i]
+    return self._parts[i].name, place - self._part_starts[i] + self._parts[i].mark
 
   def character_start(self, offset: int) -> int:
     """The first offset, from `offset` on, where a UTF-8 character starts or the text ends."""

@@ -2,11 +2,11 @@
 import contextlib
 import functools
 import itertools
-import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from data_pipeline.corpus.account import Account
 from data_pipeline.corpus.spool import spooled
 from data_pipeline.corpus.text import Part
 from flags.errors import UserError
@@ -18,7 +18,7 @@ SPLIT_NAMES = {'train': ['train'], 'valid': ['validation', 'valid', 'dev'], 'tes
 
 
 def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
-                   ) -> tuple[list[Part], dict[str, tuple[int, int]]]:
+                   ) -> tuple[list[Part], dict[str, tuple[int, int]], Account]:
   """Reads the splits of a data set, which is downloaded and prepared first if it is not yet.
 
   Args:
@@ -27,7 +27,8 @@ def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
     text_feature: the feature that holds the text; empty: the only one, or 'text'.
 
   Returns:
-    A Part for each split, and {split: (start, stop)} of those that have text, in bytes from the first part's start.
+    A Part for each split; {split: (start, stop)} of those that have text, in bytes from the first part's start; and
+    how many examples there are, and which splits are left out.
 
   Raises:
     UserError: there is no such data set, or it has no split to train on, or no text.
@@ -40,7 +41,8 @@ def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
                          for name in names.values()], documents=True)
   ends = [0, *itertools.accumulate(part.size for part in parts)]
   ranges = {split: (ends[i], ends[i + 1]) for i, split in enumerate(names) if parts[i].size or split == 'train'}
-  return parts, ranges
+  left_out = dict.fromkeys(set(available) - set(names.values()), 'a split that is not read')
+  return parts, ranges, Account(sum(len(part.documents) for part in parts), 'example', left_out)
 
 
 def _split_names(spec: str, available: list[str]) -> dict[str, str]:
@@ -64,7 +66,7 @@ def _builder(spec: str, data_dir: str) -> 'tensorflow_datasets.core.DatasetBuild
   name = spec.removeprefix('tfds:')
   where = f'--data_dir={data_dir}' if data_dir else 'the default data_dir of TensorFlow Datasets'
   try:
-    builder = tfds.builder(name, data_dir=os.path.expanduser(data_dir) or None, try_gcs=False)
+    builder = tfds.builder(name, data_dir=data_dir or None, try_gcs=False)
   except tfds.core.DatasetNotFoundError as error:
     raise UserError(f'--corpus={spec}: expected the name of a data set, but TensorFlow Datasets has no such data '
                     f'set, nor has {where}') from error

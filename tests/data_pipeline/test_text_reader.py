@@ -32,8 +32,9 @@ def test_progress_of_a_large_corpus(config, monkeypatch, capsys, progress):
   out, err = capsys.readouterr()
   assert out == ''
   assert ('tokenizing train' in err and 'learning' in err and '100%' in err) == progress
+  assert ('1 file, 2.2 kB of text\n' in err) == progress
 
 
 def test_no_progress_of_a_small_corpus(config, capsys):
   prepare(config('char'))
-  assert capsys.readouterr() == ('', '')
+  assert capsys.readouterr() == ('', '1 file, 2.2 kB of text\n')

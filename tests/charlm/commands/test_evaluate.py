@@ -9,7 +9,7 @@ import pytest
 from charlm.commands import evaluate
 from flags.data import DataConfig
 from flags.evaluation import EvaluateConfig
-from runs import TEXT, metrics
+from runs import TEXT, complaint, metrics
 
 
 def test_another_corpus_leaves_the_data_set_behind():
@@ -104,5 +104,5 @@ def test_what_evaluate_refuses(finished, corpus, tmp_path, capsys, arguments, ch
   with pytest.raises(SystemExit) as exit_:
     evaluate.run(['charlm-evaluate', f'--workdir={workdir}', *arguments])
   assert exit_.value.code == 2
-  errors = capsys.readouterr().err.splitlines()
-  assert len(errors) == 1 and all(word in errors[0] for word in words), errors
+  error = complaint(capsys.readouterr().err)
+  assert all(word in error for word in words), error

@@ -16,7 +16,7 @@ def test_command_says_where_the_model_went(tmp_path, capsys):
   chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
   layout.save_config(folder, chosen, tokenizer)
   arrays = checkpoint.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)
-  state = {'step': 5, 'tokenizer': tokenizer.fingerprint, 'best_nats': 1.5, 'best_step': 5}
+  state = {'step': 5, 'tokenizer': tokenizer.fingerprint, 'text': '', 'best_nats': 1.5, 'best_step': 5}
   checkpoint.save(folder, 5, arrays, state)
   export.run(['charlm-export', f'--workdir={folder}', f'--export_dir={tmp_path}/served'])
   assert capsys.readouterr().out.startswith(f'{tmp_path}/served/1\n')

@@ -9,7 +9,7 @@ import pytest
 import zstandard
 
 from corpora import TEXT, one_line, read, read_whole
-from data_pipeline.corpus.files import PACKED
+from data_pipeline.corpus.kinds import SUFFIXES
 from data_pipeline.corpus.spec import open_corpus
 from flags.errors import UserError
 
@@ -32,12 +32,12 @@ def test_reads_several_frames_of_zstd(tmp_path):
   assert read_whole(tmp_path / 'a.zst') == b'one two'
 
 
-@pytest.mark.parametrize('suffix', PACKED)
-@pytest.mark.parametrize('damage', ['cut', 'not packed', 'flipped'])
+@pytest.mark.parametrize('suffix', SUFFIXES)
+@pytest.mark.parametrize('damage', ['cut', 'flipped'])
 def test_damaged_packed_file(tmp_path, suffix, damage):
-  packed = PACKERS[suffix](os.urandom(5000))
+  packed = PACKERS[suffix](b''.join(b'%d ' % (i * i) for i in range(2000)))
   middle = len(packed) // 2
-  bad = {'cut': packed[:middle], 'not packed': TEXT, 'flipped': b'\xff' * 40 + packed[40:]}[damage]
+  bad = {'cut': packed[:middle], 'flipped': b'\xff' * 40 + packed[40:]}[damage]
   path = tmp_path / f'a.txt{suffix}'
   path.write_bytes(bad)
   with pytest.raises(UserError) as error:
@@ -76,11 +76,6 @@ def test_name_with_magic_characters_is_a_file_first(tmp_path):
   (tmp_path / 'a[1].txt').write_bytes(b'one')
   assert read_whole(tmp_path / 'a[1].txt') == b'one'
 
-
-def test_tilde_is_the_home_folder(tmp_path, monkeypatch):
-  monkeypatch.setenv('HOME', str(tmp_path))
-  (tmp_path / 'a').write_bytes(b'one')
-  assert read_whole('~/a') == b'one'
 
 
 def test_topics_are_documents():
