@@ -5,7 +5,7 @@ import pathlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import IO, Any
 
 from flags.errors import RunError, UserError
 from flags.help import full_help, short_help
@@ -79,7 +79,7 @@ def quietly() -> Iterator[None]:
   Its first lines, that there is no GPU, come before any setting of its own can silence them.
   """
   sys.stderr.flush()
-  with tempfile.TemporaryFile() as held:
+  with _only_what_is_needed(), _nameless_file() as held:
     terminal = os.dup(2)
     os.dup2(held.fileno(), 2)
     try:
@@ -91,3 +91,29 @@ def quietly() -> Iterator[None]:
     finally:
       os.dup2(terminal, 2)
       os.close(terminal)
+
+
+@contextlib.contextmanager
+def _only_what_is_needed() -> Iterator[None]:
+  """Imports TensorFlow without two things that it asks for and charlm does not need of it.
+
+  One is the name of a folder for temporary files: there may be none that can be written to. The other is matplotlib,
+  which Keras does without where it is missing, and which cannot be imported without such a folder, or with settings
+  that are broken. The plot imports it later.
+  """
+  try:
+    tempfile.gettempdir()
+  except OSError:
+    tempfile.tempdir = os.sep
+  hidden = {'matplotlib': None} if 'matplotlib' not in sys.modules else {}
+  sys.modules.update(hidden)  # type: ignore[arg-type]
+  try:
+    yield
+  finally:
+    for name in hidden:
+      del sys.modules[name]
+
+
+def _nameless_file() -> IO[bytes]:
+  """In memory where the system has that: there may be no folder that can be written to."""
+  return open(os.memfd_create('charlm'), 'w+b') if hasattr(os, 'memfd_create') else tempfile.TemporaryFile()
