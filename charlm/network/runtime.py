@@ -44,7 +44,7 @@ def leave_cores_to_kernels() -> None:
 
 
 def memory_bytes(groups: str | os.PathLike = '/sys/fs/cgroup', process: str | os.PathLike = '/proc/self/cgroup') -> int:
-  """The memory that this process may use, in bytes: the machine's, or less where its container or another control group has a limit.
+  """The memory that this process may use, in bytes: the machine's, or less where a control group has a limit.
 
   Args:
     groups: where control groups are mounted.
