@@ -123,9 +123,11 @@ def _batches(offsets: tf.data.Dataset, tokens: Integers, starts: Integers | None
   num_rows = rows.batch_size // workers
   first_row = context.input_pipeline_id * num_rows if context else 0
 
+  @tf.autograph.experimental.do_not_convert  # it writes to a folder for temporary files, and there may be none
   def make(offset: tf.Tensor) -> Batch:
     return chunk(tokens, rows, offset, length, first_row, num_rows, starts)
 
+  @tf.autograph.experimental.do_not_convert
   def split(batch: Batch) -> Batch:
     shape = [replicas, num_rows // replicas]
     return Batch(*(None if x is None else tf.reshape(x, [*shape, *x.shape[1:]]) for x in batch))
