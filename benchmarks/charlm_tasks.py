@@ -48,8 +48,7 @@ def make_learner(vocab_size, batch_size, chunk_length, options):
 def chunks(vocab_size, batch_size, chunk_length):
   file = token_file(TEXT_TOKENS, vocab_size)
   rows = training_rows(file.num_tokens, batch_size)
-  return iter(streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows,
-                                      length=chunk_length, stride=chunk_length))
+  return iter(streams.training_stream(streams.mapped(file), rows, length=chunk_length, stride=chunk_length))
 
 
 def train(*, vocab_size, batch_size, chunk_length, steps, **options):

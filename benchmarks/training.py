@@ -30,7 +30,7 @@ def sweep(wanted, measure, path, jobs):
   """
   threads = max(1, (os.cpu_count() or 1) // jobs)
   wanted = [run | {'threads': threads} for run in wanted]
-  kept = metrics.read_metrics(path)
+  kept = metrics.read_lines(path)
   path.write_text(''.join(json.dumps(run) + '\n' for run in kept))  # without a line torn by a kill
   done = [run for run in kept if any(run.items() >= other.items() for other in wanted)]
   with concurrent.futures.ThreadPoolExecutor(jobs) as pool:

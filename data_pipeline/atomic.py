@@ -2,15 +2,26 @@
 
 The data are written to a temporary name in the same folder, `.NAME.*.tmp`, and synced to the disk (fsync). A rename
 then gives them their name, and the folder that holds the name is synced, too. If the process is killed, a temporary
-name may be left, but never half a file.
+name may be left, but never half a file. What is left so is removed (`sweep`) once nothing has been written to it for a
+day.
 """
 import contextlib
+import errno
+import math
 import os
 import pathlib
+import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from typing import IO
+
+TEMPORARY = re.compile(r'\..+\.[a-z0-9_]{8}\.tmp', re.DOTALL)
+DAY = 24 * 60 * 60
+# What file systems say that cannot sync a file or a folder: NFS, FUSE and others. Then there is nothing to wait for.
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EBADF}
 
 
 @contextlib.contextmanager
@@ -23,19 +34,26 @@ def file(path: str | os.PathLike) -> Iterator[IO[bytes]]:
     OSError: the file cannot be written.
   """
   path = pathlib.Path(path)
-  handle, temporary = tempfile.mkstemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent)
+  parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)  # the same folder all along, even if it is moved
   try:
-    with open(handle, 'wb') as opened:
-      yield opened
-      opened.flush()
-      os.fsync(opened.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
-  except BaseException:
-    with contextlib.suppress(OSError):
-      os.unlink(temporary)
-    raise
-  _sync(path.parent)
+    sweep(path.parent)
+    temporary = f'.{path.name}.{secrets.token_hex(4)}.tmp'
+    handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=parent)
+    try:
+      with open(handle, 'wb') as opened:
+        yield opened
+        opened.flush()
+        _sync(handle)
+        with contextlib.suppress(OSError):  # some file systems have no modes
+          os.chmod(handle, 0o644)
+      os.replace(temporary, path.name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+      with contextlib.suppress(OSError):
+        os.unlink(temporary, dir_fd=parent)
+      raise
+    _sync(parent)
+  finally:
+    os.close(parent)
 
 
 def write(path: str | os.PathLike, data: bytes) -> None:
@@ -54,24 +72,62 @@ def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     OSError: the folder cannot be made, or `path` exists and is not an empty folder.
   """
   path = pathlib.Path(path)
+  sweep(path.parent)
   temporary = pathlib.Path(tempfile.mkdtemp(prefix=f'.{path.name}.', suffix='.tmp', dir=path.parent))
   try:
     yield temporary
     for below in temporary.rglob('*'):
-      _sync(below)
-    temporary.chmod(0o755)
-    _sync(temporary)
+      _sync_path(below)
+    with contextlib.suppress(OSError):
+      temporary.chmod(0o755)
+    _sync_path(temporary)
     os.rename(temporary, path)
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
     raise
-  _sync(path.parent)
+  _sync_path(path.parent)
 
 
-def _sync(path: pathlib.Path) -> None:
-  """Returns once a file or folder is on the disk."""
+def sweep(folder: str | os.PathLike[str], *, at_once: bool = False) -> None:
+  """Removes temporary files and folders that killed processes have left in `folder`.
+
+  Args:
+    folder: it need not exist.
+    at_once: whether no live process writes there; otherwise only what was not touched for a day is removed.
+  """
+  with contextlib.suppress(OSError), os.scandir(os.fspath(folder)) as entries:
+    for entry in entries:
+      if TEMPORARY.fullmatch(entry.name) and (at_once or time.time() - _touched(entry) > DAY):
+        if entry.is_dir(follow_symlinks=False):
+          shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+          with contextlib.suppress(OSError):
+            os.unlink(entry.path)
+
+
+def _touched(entry: os.DirEntry[str]) -> float:
+  """When a file, or anything in a folder, was last written; math.inf where that cannot be found out."""
+  paths = [entry.path]
+  for folder, folders, files in os.walk(entry.path):
+    paths += [os.path.join(folder, name) for name in (*folders, *files)]
+  try:
+    return max(os.lstat(path).st_mtime for path in paths)
+  except OSError:  # it is at work there
+    return math.inf
+
+
+def _sync(handle: int) -> None:
+  """Returns once an opened file or folder is on the disk, where the file system can say so."""
+  try:
+    os.fsync(handle)
+  except OSError as error:
+    if error.errno not in NO_SYNC:
+      raise
+
+
+def _sync_path(path: pathlib.Path) -> None:
   opened = os.open(path, os.O_RDONLY)
   try:
-    os.fsync(opened)
+    _sync(opened)
   finally:
     os.close(opened)

@@ -2,7 +2,6 @@
 
 Where documents matter, some tokens are read from the initial state; the text before them is forgotten.
 """
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.rows import Rows
-from data_pipeline.token_files import TokenFile
+from data_pipeline.token_files import OpenFile, TokenFile
 
 # Integers, or a function that returns them, so that a graph can map a file into memory.
 Integers: TypeAlias = np.ndarray | tf.Tensor | Callable[[], tf.Tensor]
@@ -52,17 +51,22 @@ def chunk(tokens: Integers, rows: Rows, offset: tf.Tensor | int, length: int, fi
   return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast(counted[:, :-1], tf.float32), starts)
 
 
-def mapped(path: str | os.PathLike, dtype: str, num_tokens: int) -> Callable[[], tf.Tensor]:
-  """A function that maps a file of raw integers into memory, as a tensor [num_tokens]. Nothing is read before use."""
-  def tokens() -> tf.Tensor:
-    return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(dtype), shape=[num_tokens], memory_region_name=str(path))
-
-  return tokens
+def mapped(file: TokenFile) -> Callable[[], tf.Tensor]:
+  """A function that maps the ids of a split into memory, as a tensor [N]. Nothing is read before use."""
+  return _mapped(file.tokens, file.dtype, file.num_tokens)
 
 
 def mapped_starts(file: TokenFile) -> Callable[[], tf.Tensor] | None:
   """A function that returns the starts of a token file as a tensor [n] int64; None where documents do not matter."""
-  return mapped(file.starts_path, 'int64', file.num_starts) if file.num_starts else None
+  return _mapped(file.starts, 'int64', file.num_starts) if file.starts else None
+
+
+def _mapped(file: OpenFile, dtype: str, size: int) -> Callable[[], tf.Tensor]:
+  """The function refers to the file, which so stays open as long as a stream reads it."""
+  def integers() -> tf.Tensor:
+    return tf.raw_ops.ImmutableConst(dtype=tf.as_dtype(dtype), shape=[size], memory_region_name=file.path)
+
+  return integers
 
 
 def training_stream(tokens: Integers, rows: Rows, *, length: int, stride: int, offset: int = 0,
@@ -119,9 +123,11 @@ def _batches(offsets: tf.data.Dataset, tokens: Integers, starts: Integers | None
   num_rows = rows.batch_size // workers
   first_row = context.input_pipeline_id * num_rows if context else 0
 
+  @tf.autograph.experimental.do_not_convert  # it writes to a folder for temporary files, and there may be none
   def make(offset: tf.Tensor) -> Batch:
     return chunk(tokens, rows, offset, length, first_row, num_rows, starts)
 
+  @tf.autograph.experimental.do_not_convert
   def split(batch: Batch) -> Batch:
     shape = [replicas, num_rows // replicas]
     return Batch(*(None if x is None else tf.reshape(x, [*shape, *x.shape[1:]]) for x in batch))

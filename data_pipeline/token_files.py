@@ -4,7 +4,8 @@ r"""Token files: the ids of each split on the disk, and the counts of its text.
   train.starts   indices [n] of the tokens that are read from the initial state, int64; only where documents matter
   tokens.json    {split: the fields of its TokenFile without the path}, and a digest of all of it
 
-Because the files hold only numbers, NumPy and TensorFlow map them into memory.
+Because the files hold only numbers, NumPy and TensorFlow map them into memory. They stay open as long as their
+TokenFile is used, so that the cache may be cleared meanwhile.
 
 Where documents matter (--document_reset), no token crosses the end of a document. The first token of the split is read
 from the initial state, and so is the last token of each document but the last one:
@@ -17,6 +18,7 @@ state and such an end, as it is when a text is generated from nothing. The end i
 document. Every target counts once.
 """
 import dataclasses
+import functools
 import hashlib
 import json
 import math
@@ -30,6 +32,20 @@ import numpy as np
 from data_pipeline.corpus.text import BLOCK_BYTES, Text
 from data_pipeline.text_reader import TextReader, count_characters
 from data_pipeline.tokenizers.base import Tokenizer, decode_blocks, token_dtype
+
+
+class OpenFile:
+  """A file that is kept open, so that it can be opened again once its name is gone. Raises OSError."""
+
+  def __init__(self, path: str):
+    self._handle = os.open(path, os.O_RDONLY)
+    self.size = os.fstat(self._handle).st_size
+    again = f'/proc/self/fd/{self._handle}'
+    self.path = again if os.path.exists(again) else path  # a name to open it by; the system may have none but its own
+
+  def __del__(self) -> None:
+    if hasattr(self, '_handle'):
+      os.close(self._handle)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +70,24 @@ class TokenFile:
   def starts_path(self) -> str:
     return str(pathlib.Path(self.path).with_suffix('.starts'))
 
+  @functools.cached_property
+  def tokens(self) -> OpenFile:
+    """The file of the ids."""
+    return OpenFile(self.path)
+
+  @functools.cached_property
+  def starts(self) -> OpenFile | None:
+    """The file of the starts; None where documents do not matter."""
+    return OpenFile(self.starts_path) if self.num_starts else None
+
+  def is_whole(self) -> bool:
+    """Opens the files, to keep them -> whether they are as long as they should be. Raises OSError."""
+    whole = self.tokens.size == self.num_tokens * np.dtype(self.dtype).itemsize
+    return whole and (not self.starts or self.starts.size == self.num_starts * 8)
+
   def read(self) -> np.memmap:
     """The ids [N], mapped into memory and read-only."""
-    return np.memmap(self.path, np.dtype(self.dtype).newbyteorder('<'), 'r', shape=(self.num_tokens,))
+    return np.memmap(self.tokens.path, np.dtype(self.dtype).newbyteorder('<'), 'r', shape=(self.num_tokens,))
 
 
 def read_token_files(folder: pathlib.Path, splits: Iterable[str]) -> dict[str, TokenFile] | None:
@@ -65,10 +96,7 @@ def read_token_files(folder: pathlib.Path, splits: Iterable[str]) -> dict[str, T
     facts = json.loads((folder / 'tokens.json').read_text())
     digest = facts.pop('digest')
     files = {split: TokenFile(path=str(folder / f'{split}.tokens'), **facts[split]) for split in splits}
-    whole = all(os.path.getsize(file.path) == file.num_tokens * np.dtype(file.dtype).itemsize
-                and (not file.num_starts or os.path.getsize(file.starts_path) == file.num_starts * 8)
-                for file in files.values())
-    whole = whole and digest == _digest(folder, facts)
+    whole = all(file.is_whole() for file in files.values()) and digest == _digest(folder, facts)
   except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
     return None
   return files if whole else None

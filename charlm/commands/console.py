@@ -1,10 +1,11 @@
 """A command as a program: its exit status, and one line for what went wrong."""
+import contextlib
 import os
 import pathlib
 import re
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from charlm.commands import streams
@@ -18,7 +19,6 @@ HELP = {'--help': short_help, '-help': short_help, '-h': short_help, '--helpshor
         '-helpfull': full_help}
 CONTROLS = re.compile(r'[\0-\x1f\x7f-\x9f\u2028\u2029]')
 MEMORY = '/dev/shm'  # where Linux keeps files in memory: for temporary ones where no folder of a disk can be written to
-quietly = streams.quietly
 
 
 def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> Callable[..., None]:
@@ -61,6 +61,23 @@ def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> C
       streams.finish()
 
   return run
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+  """Holds back what TensorFlow writes to standard error while it is imported, and hides matplotlib from Keras.
+
+  Keras does without matplotlib where it is missing. It cannot be imported beside settings that are broken, or without a
+  folder for temporary files; the plot imports it later.
+  """
+  hidden = {'matplotlib': None} if 'matplotlib' not in sys.modules else {}
+  sys.modules.update(hidden)  # type: ignore[arg-type]
+  try:
+    with streams.quietly():
+      yield
+  finally:
+    for name in hidden:
+      del sys.modules[name]
 
 
 def _prepare_libraries() -> None:

@@ -7,7 +7,8 @@ from typing import Any
 
 from charlm.commands import console
 from charlm.training import resume, summary
-from charlm.workdir import checkpoint, layout
+from charlm.workdir import checkpoint, layout, lock, names, variables
+from charlm.workdir.names import Folder
 from flags.config import Config
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
@@ -28,57 +29,61 @@ def main(given: dict[str, Any]) -> None:
   """
   started = time.perf_counter()
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
-  folder = run_config.workdir
-  config = resume.choose_config(folder, given)
-  check_apart(config.data.corpus, folder)
-  with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+  choose_config(run_config.workdir, given)  # mistakes in the flags are told before there is a folder
+  with lock.locked(run_config.workdir) as workdir:  # what is read from here on is what the run goes on from
+    trainer = make_trainer(workdir, given, run_config, started)
+    trainer.train()
+    print(summary.summarize(workdir, trainer.state(), trainer.config.train.average))
+
+
+def choose_config(workdir: Folder, given: dict[str, Any]) -> Config:
+  """What `resume` chooses. Refuses a workdir that is the corpus, because the run would learn what it has written."""
+  config = resume.choose_config(workdir, given)
+  corpus = config.data.corpus
+  if is_path(corpus) and pathlib.Path(corpus).resolve() == pathlib.Path(workdir).resolve():
+    raise UserError(f'--workdir={workdir}: is the --corpus, too; expected a folder of its own')
+  return config
+
+
+def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, started: float) -> Any:
+  """A trainer that stands where the workdir's newest checkpoint does.
+
+  Configuration and tokenizer are written, the first of all that is, once all fits together.
+  """
+  with console.quietly():  # TensorFlow takes seconds to import
     from charlm.generation import session
     from charlm.network.backend import choice
     from charlm.training import checks, optimizer, trainer
     from charlm.training.budget import Budget
     from charlm.training.distribution import Distribution, make_strategy
     from data_pipeline.rows import check_fits
+  config, resumes = choose_config(workdir, given), layout.has_checkpoint(workdir)
   optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
   config.data.check_recurrence(run_config.recurrence)
   backend = choice.choose(run_config.recurrence, config.model)
   choice.share_cores(backend, resets=config.data.document_reset)
-  if not given.keys() & {'corpus', 'preset'} and not layout.config_path(folder).exists():
+  if not given.keys() & {'corpus', 'preset'} and not names.exists(layout.config_path(workdir)):
     print(f'notice: --corpus was left out: this learns {config.data.corpus}, the language reference of Python',
           file=sys.stderr)
-  resumes = layout.has_checkpoint(folder)
-  tokenizer, files, weights = read_text(folder, config, resumes)
+  tokenizer, files, weights = read_text(workdir, config, resumes)
   distribution = Distribution(make_strategy(config.train.strategy))
   if not resumes:
     config = fitted(config, given, files, tokenizer.vocab_size, distribution.replicas)
   check_fits(config.data, files)
   checks.check(config, files, distribution.replicas)
   learner = make_learner(config, tokenizer.vocab_size, backend, distribution, weights)
-  run_ = trainer.Run(folder, config, checkpoint.identity(tokenizer, files), run_config.profile)
+  run_ = trainer.Run(workdir, config, checkpoint.identity(tokenizer, files), run_config.profile)
   one = trainer.Trainer(run_, files, learner, Budget(config.train, files.get('valid'), started=started),
                         session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
-  keep(one, config, tokenizer, resumes)
-  print(summary.summarize(folder, one.state(), config.train.average))
+  if resumes:
+    checkpoint.set_best_aside(workdir)
+    layout.update_config(workdir, config)
+  else:
+    layout.save_config(workdir, config, tokenizer)
+  return one
 
 
-def check_apart(corpus: str, folder: str) -> None:
-  """Raises UserError where the workdir is the corpus: the run would learn what it has written."""
-  if is_path(corpus) and pathlib.Path(corpus).resolve() == pathlib.Path(folder).resolve():
-    raise UserError(f'--workdir={folder}: is the --corpus, too; expected a folder of its own')
-
-
-def keep(trainer: Any, config: Config, tokenizer: Any, resumes: bool) -> None:
-  """Trains in the workdir, which no other run may use meanwhile. Nothing is written before all fits together."""
-  folder = trainer.workdir
-  with layout.lock(folder):
-    if resumes:
-      layout.set_best_aside(folder)
-      layout.update_config(folder, config)
-    else:
-      layout.save_config(folder, config, tokenizer)
-    trainer.train()
-
-
-def read_text(folder: str, config: Config, resumes: bool) -> tuple[Any, dict[str, Any], Any]:
+def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Any, dict[str, Any], Any]:
   """-> the tokenizer, {split: TokenFile}, and the weights to start from, if --init_from names some."""
   from charlm.workdir import trained_model
   from data_pipeline import prepare
@@ -101,7 +106,7 @@ def make_learner(config: Config, vocab_size: int, backend: Any, distribution: An
   with distribution.strategy.scope():
     model = LanguageModel(config.model, vocab_size, seed=config.train.seed, backend=backend)
   if weights:
-    checkpoint.restore('model', model.variables, weights)
+    variables.restore('model', model.variables, weights)
   return Learner(model, config.train, config.data, distribution)
 
 

@@ -117,7 +117,7 @@ def training_batches(file: TokenFile, batch_size: int, length: int, steps: int) 
     The batches, and their number.
   """
   rows = training_rows(file.num_tokens, batch_size)
-  batches = streams.training_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
-                                    stride=length, starts=streams.mapped_starts(file))
+  batches = streams.training_stream(streams.mapped(file), rows, length=length, stride=length,
+                                    starts=streams.mapped_starts(file))
   steps = min(steps, rows.steps(length=length, stride=length))
   return batches.take(steps), steps

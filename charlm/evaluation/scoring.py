@@ -135,7 +135,7 @@ def rows_of(file: TokenFile, batch_size: int, length: int, replicas: int = 1) ->
 
 def stream(file: TokenFile, rows: Rows, length: int, context: Any = None) -> tf.data.Dataset:
   """The batches of a split. Args as in `score_file`; rows: from `rows_of`; context: of a replica's input, or None."""
-  return streams.evaluation_stream(streams.mapped(file.path, file.dtype, file.num_tokens), rows, length=length,
+  return streams.evaluation_stream(streams.mapped(file), rows, length=length,
                                    context=context, starts=streams.mapped_starts(file))
 
 

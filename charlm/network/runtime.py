@@ -3,6 +3,7 @@ import contextlib
 import functools
 import os
 import pathlib
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -42,6 +43,32 @@ def leave_cores_to_kernels() -> None:
       tf.config.threading.set_intra_op_parallelism_threads(1)
 
 
-def memory_bytes() -> int:
-  """The memory of the machine, in bytes."""
-  return os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+def memory_bytes(groups: str | os.PathLike = '/sys/fs/cgroup', process: str | os.PathLike = '/proc/self/cgroup') -> int:
+  """The memory that this process may use, in bytes: the machine's, or less where a control group has a limit.
+
+  Args:
+    groups: where control groups are mounted.
+    process: the file that says in which this process is.
+  """
+  limits = [os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')]
+  for folder in _groups(pathlib.Path(groups), pathlib.Path(process)):
+    for name in 'memory.max', 'memory.limit_in_bytes':  # of version 2, of version 1
+      with contextlib.suppress(OSError, ValueError):  # not there, or no limit: max
+        limits.append(int((folder / name).read_text()))
+  return min(limit for limit in limits if limit > 0)
+
+
+def _groups(groups: pathlib.Path, process: pathlib.Path) -> Iterator[pathlib.Path]:
+  """The control groups that count this process's memory: its own, and its parents, whose limits hold, too.
+
+  A container may see its groups by the machine's names, and as folders only its own: then these are the roots.
+  """
+  roots = {'': [groups, groups / 'unified'], 'memory': [groups / 'memory']}  # by the controller that a line names
+  yield from (root for several in roots.values() for root in several)
+  with contextlib.suppress(OSError):
+    for line in process.read_text(errors='surrogateescape').splitlines():
+      controllers, _, path = line.partition(':')[2].partition(':')
+      group = pathlib.PurePosixPath(path.lstrip('/'))
+      for root in (root for name in controllers.split(',') for root in roots.get(name, ())):
+        for each in (group, *group.parents):
+          yield root / each

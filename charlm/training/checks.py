@@ -48,4 +48,4 @@ def check_memory(config: Config) -> None:
     raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
                     f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '
                     f'model: weights, gradients and optimizer of this one take {needed / 2**30:,.0f} GiB and more, '
-                    f'the machine has {memory / 2**30:,.0f}')
+                    f'{memory / 2**30:,.1f} can be used here')

@@ -58,9 +58,8 @@ class TrainingChunks:
 
   def _open(self, length: int) -> Iterator[Any]:
     file, offset = self._file, self.cursor.offset
-    tokens = streams.mapped(file.path, file.dtype, file.num_tokens)
     return iter(self._distribution.batches(lambda context: streams.training_stream(
-        tokens, self._rows, length=length, offset=offset, context=context,
+        streams.mapped(file), self._rows, length=length, offset=offset, context=context,
         stride=length - self._config.chunk_overlap, starts=streams.mapped_starts(file))))
 
 

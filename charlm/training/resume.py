@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from charlm.training import autoconfig
-from charlm.workdir import layout
+from charlm.workdir import layout, names
+from charlm.workdir.names import Folder
 from flags import typed
 from flags.config import Config
 from flags.errors import UserError
@@ -18,7 +19,7 @@ LOCATION_FLAGS = ('corpus', 'cache_dir', 'data_dir')
 INHERITED_FLAGS = ('tokenizer', 'vocab_size', *ModelConfig.__dataclass_fields__)
 
 
-def choose_config(workdir: str | pathlib.Path, given: Mapping[str, Any]) -> Config:
+def choose_config(workdir: Folder, given: Mapping[str, Any]) -> Config:
   """The configuration of a run, with what autoconfig can say before the text is read.
 
   A run that resumes has the configuration that was saved with its checkpoint. A run without a checkpoint has lost
@@ -32,18 +33,18 @@ def choose_config(workdir: str | pathlib.Path, given: Mapping[str, Any]) -> Conf
     UserError: flags are given that differ from those of the checkpoint, or of the model that the run starts from
       (--init_from). The corpus may have another name: checkpoint.check_identity finds out whether it is the same text.
   """
-  if pathlib.Path(workdir).exists() and not pathlib.Path(workdir).is_dir():
+  if names.exists(workdir) and not pathlib.Path(workdir).is_dir():
     raise UserError(f'--workdir={workdir}: is a file; expected a folder, or a new name')
   chosen = {name: value for name, value in given.items() if name not in RunConfig.__dataclass_fields__}
   none_given = chosen.keys() <= {*LOCATION_FLAGS} - {'corpus'}
-  if layout.has_checkpoint(workdir) or (none_given and layout.config_path(workdir).exists()):
+  if layout.has_checkpoint(workdir) or (none_given and names.exists(layout.config_path(workdir))):
     return _resumed_config(workdir, chosen)
   if chosen.get('init_from'):
     chosen = _inherited(chosen) | chosen
   return Config().replace(autoconfig.provisional(chosen) | chosen)
 
 
-def _resumed_config(workdir: str | pathlib.Path, chosen: Mapping[str, Any]) -> Config:
+def _resumed_config(workdir: Folder, chosen: Mapping[str, Any]) -> Config:
   """The saved configuration, with the locations that are chosen now."""
   saved = layout.read_config(workdir)
   locations = {name: value for name, value in chosen.items() if name in LOCATION_FLAGS}

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from charlm.workdir import layout
+from charlm.workdir.names import Folder
 from flags import typed
 
 
-def summarize(workdir: str | pathlib.Path, state: Mapping[str, Any], average: str = 'none') -> str:
+def summarize(workdir: Folder, state: Mapping[str, Any], average: str = 'none') -> str:
   """Says where everything is, and what to do next.
 
   Args:

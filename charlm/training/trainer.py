@@ -17,7 +17,7 @@ from charlm.training.decisions import COLLECT_EVERY, Decisions, Due
 from charlm.training.learner import DistributedScorer, Learner
 from charlm.training.loss_monitor import LossMonitor
 from charlm.training.terminal import Terminal
-from charlm.workdir import checkpoint, metrics, plot
+from charlm.workdir import checkpoint, metrics, plot, variables
 from data_pipeline.token_files import TokenFile
 from flags.config import Config
 from flags.errors import RunError
@@ -45,7 +45,7 @@ class Trainer:
 
   def __init__(self, run: Run, files: dict[str, Any], learner: Learner, budget: Budget,
                write_sample: Callable[[LanguageModel], bytes] | None = None):
-    """Restores the newest checkpoint, if there is one. Writes nothing; `train` needs the workdir to exist.
+    """Restores the newest checkpoint, if there is one, and sets aside damaged ones. Needs the lock of the workdir.
 
     Args:
       run: which run it is.
@@ -54,8 +54,9 @@ class Trainer:
       budget: how long.
       write_sample: writes a text now and then, to print and keep; None writes none.
     """
-    self.workdir, self.identity, self.learner, self.budget = run.workdir, run.identity, learner, budget
-    self.valid_file, self.write_sample = files.get('valid'), write_sample
+    self.workdir, self.config, self.identity, _ = run
+    self.learner, self.budget = learner, budget
+    self.files, self.valid_file, self.write_sample = files, files.get('valid'), write_sample
     self.scorer = DistributedScorer(learner.evaluated, learner.distribution)
     self.chunks = TrainingChunks(run.config.data, files['train'], learner.distribution)
     self.monitor, self.metrics = LossMonitor(run.config.train), metrics.StepMetrics()
@@ -64,12 +65,13 @@ class Trainer:
     self.step, self.tokens, self.finished = 0, 0, ''
     self.carry, self.saved_step = learner.initial_carry(), 0
     self.uncollected: list[dict[str, tf.Tensor]] = []
-    found = checkpoint.newest(self.workdir)
+    found = checkpoint.newest(self.workdir, set_aside=True)
     if found:
       self._restore(*found)
-    elif checkpoint.best_path(self.workdir).exists():  # of a run that was killed before its first checkpoint
-      best = checkpoint.read(checkpoint.best_path(self.workdir))
-      checkpoint.check_identity(self.workdir, self.identity, best[1])
+    elif checkpoint.has_best(self.workdir):  # of a run that was killed before its first checkpoint
+      with contextlib.suppress(checkpoint.Damaged):
+        best = checkpoint.read(checkpoint.best_path(self.workdir))
+        checkpoint.check_identity(self.workdir, self.identity, best[1])
     first = self.step + COLLECT_EVERY  # the first steps compile
     self.profiled = range(first, first + COLLECT_EVERY) if run.profile else range(0)
 
@@ -79,21 +81,21 @@ class Trainer:
     Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after Ctrl-C,
     SIGTERM or SIGHUP, once all is saved.
     """
-    with self._failures(), metrics.MetricWriter(self.workdir, self.step) as self.writer:
+    with self._failures(), self._open_writer() as self.writer:
       if not self.finished:
         with Terminal(self._progress()).open() as self.terminal:
           while not self.finished:
             self._do(self._train_step())
       if self.profiled and self.step <= self.profiled[0]:
         print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
-      plot.draw(self.workdir)
+      plot.try_to_draw(self.workdir)
 
   def _train_step(self) -> Due:
     """-> what is due after it."""
     decisions, epoch = self.decisions.before_step(self.step, self.chunks.epochs()), self.chunks.cursor.epoch
     batch, tokens, compiles = self.chunks.next(decisions.progress)
     began = time.perf_counter()
-    with self.writer.profile(self.step, self.profiled):
+    with self.writer.tensorboard.profile(self.step, self.profiled):
       step_metrics, self.carry = self.learner.step(batch, self.carry, decisions)
     self.uncollected.append(step_metrics)
     self.step += 1
@@ -148,7 +150,8 @@ class Trainer:
     line = {'step': self.step, 'epoch': round(self.chunks.epochs(), 4), 'tokens': self.tokens,
             'seconds': round(self.budget.seconds(), 3), **self.metrics.result(), **measured}
     self.metrics.reset()
-    self.writer.write(line)
+    with self._writing():
+      self.writer.write(line)
     self.terminal.report(line)
 
   def _evaluate(self, valid_file: TokenFile) -> float:
@@ -160,20 +163,21 @@ class Trainer:
     if not math.isfinite(loss):
       raise self._not_finite(f'step {self.step}: the validation loss is {loss} nats')
     if self.monitor.validated(loss, self.step):
-      checkpoint.write(checkpoint.best_path(self.workdir),
-                       checkpoint.collect('model', self.learner.evaluated.variables), self.state())
+      checkpoint.write(self.workdir, checkpoint.BEST, variables.collect('model', self.learner.evaluated.variables),
+                       self.state())
     return loss
 
   def _sample(self, write_sample: Callable[[LanguageModel], bytes]) -> None:
     text = write_sample(self.learner.evaluated)
-    self.writer.write_sample(self.step, text)
+    with self._writing():
+      self.writer.write_sample(self.step, text)
     self.terminal.sample(self.step, text)
 
   def _save(self) -> None:
     self._collect()
     arrays = dict(zip(self._carry_keys(), self.learner.join_carry(self.carry), strict=True))
-    for name, variables in self._variables().items():
-      arrays |= checkpoint.collect(name, variables)
+    for name, held in self._variables().items():
+      arrays |= variables.collect(name, held)
     if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
       raise self._not_finite(f'step {self.step}: the weights are not finite')
     checkpoint.save(self.workdir, self.step, arrays, self.state())
@@ -182,10 +186,10 @@ class Trainer:
   def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     checkpoint.check_state(self.workdir, state, self.state())
     checkpoint.check_identity(self.workdir, self.identity, state)
-    for name, variables in self._variables().items():
-      checkpoint.restore(name, variables, arrays)
+    for name, held in self._variables().items():
+      variables.restore(name, held, arrays)
     keys = self._carry_keys()
-    checkpoint.check_arrays('carry', arrays, dict(zip(keys, self.learner.join_carry(self.carry), strict=True)))
+    variables.check_arrays('carry', arrays, dict(zip(keys, self.learner.join_carry(self.carry), strict=True)))
     self.carry = self.learner.split_carry([arrays[key] for key in keys])
     self.step, self.tokens, self.finished = (state[name] for name in ('step', 'tokens', 'finished'))
     self.saved_step = self.step
@@ -193,7 +197,7 @@ class Trainer:
       member.restore(state)
 
   def _carry_keys(self) -> list[str]:
-    return checkpoint.carry_keys(self.learner.model.initial_state(1))
+    return variables.carry_keys(self.learner.model.initial_state(1))
 
   def _variables(self) -> dict[str, list[tf.Variable]]:
     """{name in a checkpoint: variables}: all that a step changes, beside the carry. 'model' is what is used later."""
@@ -212,21 +216,35 @@ class Trainer:
 
   # What goes wrong.
 
+  def _open_writer(self) -> metrics.MetricWriter:
+    with self._writing():
+      return metrics.MetricWriter(self.workdir, self.step)
+
   @contextlib.contextmanager
-  def _failures(self) -> Iterator[None]:
-    """Turns what a file system or too little memory says into one line."""
+  def _writing(self) -> Iterator[None]:
+    """Turns what a file system says into one line."""
     try:
       yield
-    except (tf.errors.InternalError, tf.errors.InvalidArgumentError, tf.errors.UnimplementedError):
-      raise  # nothing that a file system says
-    except (OSError, tf.errors.OpError) as error:
-      what = f'{error.filename}: {error.strerror}' if getattr(error, 'filename', None) else str(error).splitlines()[0]
-      if 'OOM' in what or 'out of memory' in what.lower():  # a full disk has the same class of error
-        raise RunError(f'step {self.step + 1} needs more memory than there is ({what}). Try a smaller '
-                       '--batch_size, --chunk_length or --units in another --workdir') from error
+    except OSError as error:
+      what = f'{error.filename}: {error.strerror}' if error.filename else str(error)
       good = f'of step {self.saved_step}' if self.saved_step else 'not made yet'
       raise RunError(f'--workdir={self.workdir} cannot be written ({what}). The last good checkpoint is {good}. '
                      'Mend this, then run the same command again') from error
+
+  @contextlib.contextmanager
+  def _failures(self) -> Iterator[None]:
+    """Turns a lack of memory, or tokens that are gone from the cache, into one line."""
+    try:
+      yield
+    except (tf.errors.OpError, MemoryError) as error:
+      what = [*str(error).splitlines(), ''][0]
+      if isinstance(error, MemoryError) or 'OOM' in what or 'out of memory' in what.lower():
+        raise RunError(f'step {self.step + 1} needs more memory than there is ({what}). Try a smaller --batch_size, '
+                       '--chunk_length or --units in another --workdir') from error
+      for path in (file.path for file in self.files.values() if file.path in what):
+        raise RunError(f'{path}: these tokens cannot be read any more: somebody has cleared the cache meanwhile. Run '
+                       f'the same command again; it goes on from step {self.saved_step}') from error
+      raise
 
   def _not_finite(self, what: str) -> RunError:
     good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]

@@ -1,4 +1,4 @@
-"""A workdir: where its files are, its lock, and its configuration.
+"""A workdir: where its files are, and its configuration.
 
     WORKDIR/
       config.json              all that was chosen (flags.config.Config)
@@ -11,92 +11,42 @@
 Files are written by `data_pipeline.atomic`, whole or not at all. Only lines of metrics.jsonl and TensorBoard's events
 are appended.
 """
-import contextlib
-import fcntl
-import os
 import pathlib
-import sys
-from collections.abc import Iterator
 
-from charlm.workdir import checkpoint
+from charlm.workdir import checkpoint, names
+from charlm.workdir.names import Folder
 from data_pipeline import atomic
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.config import Config
 from flags.errors import UserError
 
 
-def config_path(workdir: str | pathlib.Path) -> pathlib.Path:
+def config_path(workdir: Folder) -> pathlib.Path:
   return pathlib.Path(workdir, 'config.json')
 
 
-def metrics_path(workdir: str | pathlib.Path) -> pathlib.Path:
+def metrics_path(workdir: Folder) -> pathlib.Path:
   return pathlib.Path(workdir, 'metrics.jsonl')
 
 
-def plot_path(workdir: str | pathlib.Path) -> pathlib.Path:
+def plot_path(workdir: Folder) -> pathlib.Path:
   return pathlib.Path(workdir, 'plot.png')
 
 
-def samples_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+def samples_folder(workdir: Folder) -> pathlib.Path:
   return pathlib.Path(workdir, 'samples')
 
 
-def tensorboard_folder(workdir: str | pathlib.Path) -> pathlib.Path:
+def tensorboard_folder(workdir: Folder) -> pathlib.Path:
   return pathlib.Path(workdir, 'tensorboard')
 
 
-def has_checkpoint(workdir: str | pathlib.Path) -> bool:
-  """Whether a run has saved weights in this folder."""
-  return bool(checkpoint.saved(workdir)) or checkpoint.best_path(workdir).exists()
+def has_checkpoint(workdir: Folder) -> bool:
+  """Whether a run has saved weights in this folder. Raises RunError where that cannot be found out."""
+  return bool(checkpoint.saved(workdir)) or checkpoint.has_best(workdir)
 
 
-@contextlib.contextmanager
-def lock(workdir: str | pathlib.Path) -> Iterator[None]:
-  """Makes the folder, keeps other runs out of it, and removes unfinished files that a killed one has left.
-
-  The lock ends with the process, however that ends.
-
-  Raises:
-    UserError: another run holds the lock, or the folder cannot be made.
-  """
-  try:
-    pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
-    folder = os.open(workdir, os.O_RDONLY)
-  except OSError as error:
-    raise _unwritable(workdir, error) from error
-  try:
-    fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-  except BlockingIOError:
-    os.close(folder)
-    raise UserError(f'--workdir={workdir}: another charlm-train is at work there; expected one of its own') from None
-  try:
-    for unfinished in [*pathlib.Path(workdir).glob('.*.tmp'), *samples_folder(workdir).glob('.*.tmp')]:
-      unfinished.unlink()
-    yield
-  finally:
-    os.close(folder)
-
-
-def set_best_aside(workdir: str | pathlib.Path) -> None:
-  """Renames the best weights of a run that was killed before its first checkpoint, and says so.
-
-  Such a run starts again from nothing, and would write over them.
-
-  Raises:
-    UserError: the file cannot be renamed.
-  """
-  path = checkpoint.best_path(workdir)
-  if path.exists() and not checkpoint.saved(workdir):
-    aside = path.with_name(f'best-of-step-{checkpoint.read(path)[1]["step"]}.npz')
-    try:
-      os.replace(path, aside)
-    except OSError as error:
-      raise _unwritable(workdir, error) from error
-    print(f'notice: --workdir={workdir}: was stopped before its first checkpoint (--save_every), and begins anew; its '
-          f'best weights until then are now {aside}', file=sys.stderr)
-
-
-def read_config(workdir: str | pathlib.Path, flag: str = 'workdir') -> Config:
+def read_config(workdir: Folder, flag: str = 'workdir') -> Config:
   """Reads the configuration that the model in `workdir` was trained with.
 
   Args:
@@ -104,20 +54,23 @@ def read_config(workdir: str | pathlib.Path, flag: str = 'workdir') -> Config:
     flag: the flag that named it, for error messages.
 
   Raises:
-    UserError: there is no configuration, or it cannot be read.
+    UserError: there is no configuration, or it is not one.
+    RunError: it cannot be read.
   """
   path = config_path(workdir)
   if not workdir:
     raise UserError(f'--{flag}: expected the folder of a trained model, such as --{flag}=runs/first')
-  if not path.is_file():
-    raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes')
   try:
     return Config.from_json(path.read_text(encoding='utf-8'))
-  except (UserError, OSError, UnicodeDecodeError) as error:
+  except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+    raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes') from None
+  except (UserError, UnicodeDecodeError) as error:
     raise UserError(f'{path}: {error}') from error
+  except (OSError, MemoryError) as error:
+    raise names.unreadable(path, error) from error
 
 
-def save_config(workdir: str | pathlib.Path, config: Config, tokenizer: Tokenizer) -> None:
+def save_config(workdir: Folder, config: Config, tokenizer: Tokenizer) -> None:
   """Writes tokenizer and configuration of a new run. The configuration comes last: where it is, all is there.
 
   Raises:
@@ -132,7 +85,7 @@ def save_config(workdir: str | pathlib.Path, config: Config, tokenizer: Tokenize
     raise _unwritable(workdir, error) from error
 
 
-def update_config(workdir: str | pathlib.Path, config: Config) -> None:
+def update_config(workdir: Folder, config: Config) -> None:
   """Writes the configuration of a run that resumes, where it has changed: its text may have another place now.
 
   Raises:
@@ -145,9 +98,9 @@ def update_config(workdir: str | pathlib.Path, config: Config) -> None:
       raise _unwritable(workdir, error) from error
 
 
-def _write_config(workdir: str | pathlib.Path, config: Config) -> None:
+def _write_config(workdir: Folder, config: Config) -> None:
   atomic.write(config_path(workdir), config.to_json().encode())
 
 
-def _unwritable(workdir: str | pathlib.Path, error: OSError) -> UserError:
+def _unwritable(workdir: Folder, error: OSError) -> UserError:
   return UserError(f'--workdir={workdir}: cannot be written ({error.strerror})')

@@ -1,24 +1,22 @@
 """What is measured while a model learns: metrics.jsonl, TensorBoard events, and samples of its text.
 
 metrics.jsonl counts: TensorBoard's events are written again from it when a run resumes, so that neither holds steps
-that were lost with a kill.
+that were lost with a kill. Its lines are JSON objects with a step; a line that is something else, such as a note, stays
+where it is and counts nowhere.
 """
 import contextlib
 import dataclasses
 import json
 import math
 import os
-import pathlib
-import sys
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from charlm.workdir import layout
+from charlm.workdir import layout, names
+from charlm.workdir.names import Folder
+from charlm.workdir.tensorboard import TensorBoard
 from data_pipeline import atomic
-from flags import typed
 
 PERCENTILES = (10, 25, 50, 75, 90)  # of the gradient norms between two reports
 
@@ -88,87 +86,89 @@ class StepMetrics:
 class MetricWriter:
   """Writes metrics.jsonl, TensorBoard events and samples of a run."""
 
-  def __init__(self, workdir: str | pathlib.Path, step: int):
-    """Opens the files to go on after `step`. What they hold of later steps, which are done again, is removed.
+  def __init__(self, workdir: Folder, step: int):
+    """Goes on after `step`. What the files hold of later steps, which are done again, is removed.
 
     Raises:
-      OSError, tf.errors.OpError: a file cannot be written.
+      OSError: a file cannot be written.
     """
-    self._samples, self._tensorboard = layout.samples_folder(workdir), layout.tensorboard_folder(workdir)
+    self._workdir = workdir
     path = layout.metrics_path(workdir)
-    lines = [line for line in read_metrics(path) if line['step'] <= step]
-    atomic.write(path, ''.join(json.dumps(line) + '\n' for line in lines).encode())
-    self._file = open(path, 'a')  # noqa: SIM115, closed by __exit__
-    for path in self._samples.glob('step-*.txt'):
-      if int(path.stem.partition('-')[2]) > step:
-        path.unlink()
-    for path in self._tensorboard.glob('events.out.*'):  # profiles stay
-      path.unlink()
-    self._events = tf.summary.create_file_writer(os.fsencode(self._tensorboard))
-    self._profiled_steps = 0  # in the profile that is being made
-    for line in lines:
-      self._write_events(line)
+    kept = [line for line in _split(path) if not _is_torn(line) and (_step(_parse(line)) or 0) <= step]
+    atomic.write(path, b''.join(line + b'\n' for line in kept))
+    for later, sample in names.step_files(layout.samples_folder(workdir), '.txt').items():
+      if later > step:
+        sample.unlink()
+    self.tensorboard = TensorBoard(workdir)
+    for line in read_metrics(path):
+      self.tensorboard.write(line['step'], numbers(line))
 
   def write(self, line: dict[str, Any]) -> None:
     """Adds a line to metrics.jsonl, and its numbers to TensorBoard. line: {'step': ..., name: number}."""
-    self._file.write(json.dumps(line) + '\n')
-    self._file.flush()
-    self._write_events(line)
-
-  def _write_events(self, line: dict[str, Any]) -> None:
-    with self._events.as_default(step=line['step']):
-      for name, value in line.items():
-        if name != 'step':
-          tf.summary.scalar(name, value)
-    self._events.flush()
+    # Opened anew each time: somebody may have moved the folder, or removed or edited the file.
+    with open(layout.metrics_path(self._workdir), 'ab+') as file:
+      if file.tell() and os.pread(file.fileno(), 1, file.tell() - 1) != b'\n':
+        file.write(b'\n')
+      file.write(json.dumps(line).encode() + b'\n')
+    self.tensorboard.write(line['step'], numbers(line))
 
   def write_sample(self, step: int, text: bytes) -> None:
     """Keeps what the model has written at this step."""
-    self._samples.mkdir(exist_ok=True)
-    atomic.write(self._samples / f'step-{step:08d}.txt', text)
-    with self._events.as_default(step=step):
-      tf.summary.text('sample', '    ' + text.decode('utf-8', 'replace').replace('\n', '\n    '))
-
-  @contextlib.contextmanager
-  def profile(self, step: int, steps: range) -> Iterator[None]:
-    """Goes around each step, and makes TensorBoard's profile of those in `steps`, or of as many as the run has."""
-    if step not in steps:
-      yield
-      return
-    if not self._profiled_steps:
-      tf.profiler.experimental.start(os.fsencode(self._tensorboard))
-    self._profiled_steps += 1
-    with tf.profiler.experimental.Trace('train', step_num=step, _r=1):
-      yield
-    if step == steps[-1]:
-      self._end_profile()
-
-  def _end_profile(self) -> None:
-    tf.profiler.experimental.stop()
-    where = typed.flag('logdir', self._tensorboard.parent)
-    print(f'Profiled {self._profiled_steps} steps: tensorboard {where}, page Profile', file=sys.stderr)
-    self._profiled_steps = 0
+    folder = layout.samples_folder(self._workdir)
+    folder.mkdir(exist_ok=True)
+    atomic.write(folder / names.step_name(step, '.txt'), text)
+    self.tensorboard.write_text(step, text)
 
   def __enter__(self) -> 'MetricWriter':
     return self
 
   def __exit__(self, *error: object) -> None:
-    if self._profiled_steps:
-      self._end_profile()
-    with contextlib.suppress(OSError, tf.errors.OpError):  # what could not be written has been told of already
-      self._file.close()
-      self._events.close()
+    self.tensorboard.close()
 
 
-def read_metrics(path: pathlib.Path) -> list[dict[str, Any]]:
-  """The lines of a metrics.jsonl. A last line that a kill has torn is left out."""
-  lines: list[dict[str, Any]] = []
-  for line in path.read_text().splitlines() if path.exists() else []:
-    try:
-      read = json.loads(line)
-    except json.JSONDecodeError:
-      break
-    if not isinstance(read, dict):
-      break
-    lines.append(read)
-  return lines
+def read_metrics(path: Folder) -> list[dict[str, Any]]:
+  """The lines of a metrics.jsonl that have a step, in their order; [] where there is no file. Raises OSError."""
+  return [line for line in read_lines(path) if _step(line) is not None]
+
+
+def read_lines(path: Folder) -> list[dict[str, Any]]:
+  """The JSON objects among the lines of a file; [] where there is no file. Raises OSError."""
+  return [line for line in map(_parse, _split(path)) if isinstance(line, dict)]
+
+
+def numbers(line: dict[str, Any]) -> dict[str, float]:
+  """What a line of metrics.jsonl says beside its step: {name: finite number}."""
+  found = {}
+  for name, value in line.items():
+    if name != 'step' and isinstance(value, int | float) and not isinstance(value, bool):
+      with contextlib.suppress(OverflowError):
+        found[name] = float(value)
+  return {name: value for name, value in found.items() if math.isfinite(value)}
+
+
+def _split(path: Folder) -> list[bytes]:
+  try:
+    with open(path, 'rb') as file:
+      return file.read().removesuffix(b'\n').split(b'\n') if os.fstat(file.fileno()).st_size else []
+  except FileNotFoundError:
+    return []
+
+
+def _parse(line: bytes) -> Any:
+  """What a line says in JSON; None for any other text."""
+  try:
+    return json.loads(line.decode())
+  except (ValueError, RecursionError):
+    return None
+
+
+def _step(line: Any) -> int | None:
+  """The step that a line is of, None where it is of none."""
+  step = line.get('step') if isinstance(line, dict) else None
+  return step if type(step) is int and 0 <= step < 2**63 else None
+
+
+def _is_torn(line: bytes) -> bool:
+  """Whether a kill has cut this line off. What somebody else wrote does not begin like that."""
+  begin = b'{"step": '
+  return bool(line) and (line.startswith(begin) or begin.startswith(line)) and _parse(line) is None

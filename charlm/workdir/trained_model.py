@@ -1,15 +1,15 @@
 """A trained model, opened: its configuration, its tokenizer and its weights, which must belong together."""
-import pathlib
 import sys
 from typing import NamedTuple
 
 from charlm.network.backend import choice
 from charlm.network.model import LanguageModel
-from charlm.workdir import checkpoint, layout
+from charlm.workdir import checkpoint, layout, variables
+from charlm.workdir.names import Folder
 from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.registry import load_tokenizer
 from flags.config import Config
-from flags.errors import RunError, UserError
+from flags.errors import UserError
 
 # Of a checkpoint, what those read who open a model.
 STATE = {'step': 0, 'best_step': 0, 'best_nats': None, 'tokenizer': '', 'text': ''}
@@ -19,7 +19,7 @@ class Weights(NamedTuple):
   """The weights of a trained model, and what it takes to use them."""
   config: Config
   tokenizer: Tokenizer
-  arrays: checkpoint.Arrays
+  arrays: variables.Arrays
   state: checkpoint.State  # of the checkpoint: step, best_nats, ...
 
 
@@ -31,7 +31,7 @@ class TrainedModel(NamedTuple):
   state: checkpoint.State
 
 
-def load_model(workdir: str | pathlib.Path, weights: str = 'best', recurrence: str = 'xla') -> TrainedModel:
+def load_model(workdir: Folder, weights: str = 'best', recurrence: str = 'xla') -> TrainedModel:
   """The model in `workdir`.
 
   Args:
@@ -40,11 +40,11 @@ def load_model(workdir: str | pathlib.Path, weights: str = 'best', recurrence: s
   """
   config, tokenizer, arrays, state = load_weights(workdir, weights)
   model = LanguageModel(config.model, tokenizer.vocab_size, backend=choice.choose(recurrence, config.model))
-  checkpoint.restore('model', model.variables, arrays)
+  variables.restore('model', model.variables, arrays)
   return TrainedModel(config, tokenizer, model, state)
 
 
-def load_weights(workdir: str | pathlib.Path, weights: str = 'best', flag: str = 'workdir') -> Weights:
+def load_weights(workdir: Folder, weights: str = 'best', flag: str = 'workdir') -> Weights:
   """Reads the weights of the model in `workdir`.
 
   Args:
@@ -55,7 +55,7 @@ def load_weights(workdir: str | pathlib.Path, weights: str = 'best', flag: str =
   Raises:
     UserError: there is no model, no checkpoint or one of another format, or the tokenizer is not the one that the
       checkpoint was trained with.
-    RunError: none of the checkpoints can be read.
+    RunError: a file cannot be read, or none of the checkpoints is whole.
   """
   config = layout.read_config(workdir, flag)
   arrays, state = _read_checkpoint(workdir, weights, flag)
@@ -72,13 +72,12 @@ def load_weights(workdir: str | pathlib.Path, weights: str = 'best', flag: str =
   return Weights(config, tokenizer, arrays, state)
 
 
-def _read_checkpoint(workdir: str | pathlib.Path, weights: str, flag: str,
-                     ) -> tuple[checkpoint.Arrays, checkpoint.State]:
-  best = checkpoint.best_path(workdir)
-  if weights == 'best' and best.exists():
+def _read_checkpoint(workdir: Folder, weights: str, flag: str,
+                     ) -> tuple[variables.Arrays, checkpoint.State]:
+  if weights == 'best' and checkpoint.has_best(workdir):
     try:
-      return checkpoint.read(best)
-    except RunError as error:
+      return checkpoint.read(checkpoint.best_path(workdir))
+    except checkpoint.Damaged as error:
       print(f'warning: {error}; taking the last weights', file=sys.stderr)
   found = checkpoint.newest(workdir)
   if found is None:

@@ -8,7 +8,7 @@ from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.byte import ByteTokenizer
 from data_pipeline.tokenizers.char import CharTokenizer
 from data_pipeline.tokenizers.sentencepiece import SentencePieceTokenizer
-from flags.errors import UserError
+from flags.errors import RunError, UserError
 
 TOKENIZERS: dict[str, type[Tokenizer]] = {
     'byte': ByteTokenizer,
@@ -35,17 +35,25 @@ def train_tokenizer(kind: str, blocks: Iterable[bytes], vocab_size: int = 1000,
 
 
 def load_tokenizer(folder: str | os.PathLike) -> Tokenizer:
-  """The tokenizer that `Tokenizer.save` wrote into `folder`. Raises UserError if there is none, or a damaged one."""
+  """The tokenizer that `Tokenizer.save` wrote into `folder`.
+
+  Raises:
+    UserError: there is none, or a damaged one.
+    RunError: a file cannot be read.
+  """
   path = pathlib.Path(folder) / 'tokenizer.json'
   try:
     facts = json.loads(path.read_text('utf-8'))
     kind = facts['kind']
     tokenizer = TOKENIZERS[kind].load(facts, path.parent) if kind in TOKENIZERS else None
-  except FileNotFoundError as error:
+  except (FileNotFoundError, NotADirectoryError) as error:
     raise UserError(f'{error.filename}: expected a saved tokenizer, found no such file') from error
   except UserError:
     raise
-  except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+  except (OSError, MemoryError) as error:
+    raise RunError(f'{getattr(error, "filename", None) or path}: cannot be read '
+                   f'({getattr(error, "strerror", None) or "not enough memory"})') from error
+  except (ValueError, KeyError, TypeError, RecursionError) as error:
     raise UserError(f'{path}: expected a saved tokenizer ({error})') from error
   if not tokenizer:
     raise UserError(f'{path}: expected a tokenizer of this version, found the kind {kind!r}')

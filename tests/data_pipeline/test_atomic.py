@@ -15,9 +15,11 @@ def calls(monkeypatch):
   def watch(name, describe):
     function = getattr(os, name)
 
-    def watched(*args):
-      found.append((name, *describe(*args)))
-      return function(*args)
+    def watched(*args, src_dir_fd=None, dst_dir_fd=None):
+      inside = {} if src_dir_fd is None else {'src_dir_fd': src_dir_fd, 'dst_dir_fd': dst_dir_fd}
+      folders = [os.readlink(f'/proc/self/fd/{handle}') for handle in inside.values()] or [''] * len(args)
+      found.append((name, *(os.path.join(*pair) for pair in zip(folders, describe(*args), strict=True))))
+      return function(*args, **inside)
     monkeypatch.setattr(os, name, watched)
 
   watch('fsync', lambda handle: [os.readlink(f'/proc/self/fd/{handle}')])

@@ -6,6 +6,7 @@ import pytest
 
 from data_pipeline import streams
 from data_pipeline.rows import Cursor, evaluation_rows, training_rows
+from data_pipeline.token_files import TokenFile
 
 N = 101
 TEXT = np.arange(N, dtype=np.uint8)
@@ -123,9 +124,9 @@ def test_no_tuner_holds_up_the_end_of_a_stream():
 
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'uint32'])
 def test_a_file_is_mapped(tmp_path, dtype):
-  path = tmp_path / 'tokens'
-  TEXT.astype(dtype).tofile(path)
+  file = TokenFile(str(tmp_path / 'tokens'), dtype, N, N, N, 1, 1, 0)
+  TEXT.astype(dtype).tofile(file.path)
   rows = training_rows(N, 4)
-  mapped = next(iter(streams.training_stream(streams.mapped(path, dtype, N), rows, length=5, stride=5)))
+  mapped = next(iter(streams.training_stream(streams.mapped(file), rows, length=5, stride=5)))
   for a, b in zip(mapped, take(1, length=5, stride=5)[0], strict=True):
     np.testing.assert_array_equal(a, b)

@@ -60,13 +60,13 @@ def test_documents_are_encoded_apart(config, cached, monkeypatch, kind, block):
 
 
 def test_the_drawing_of_starts(config):
-  _, files = prepare(config(text=b'abc\nde\nfg\n', document_reset=True, document_separator=r'\n', valid_fraction=0.0,
+  _, files = prepare(config(text=b'abc\nde\nfg\n', document_reset=True, document_separator='\n', valid_fraction=0.0,
                             test_fraction=0.0))
   np.testing.assert_array_equal(np.fromfile(files['train'].starts_path, np.int64), [0, 3, 6])
 
 
 def test_a_document_of_one_token(config):
-  _, files = prepare(config(text=b'a\n\n\nb\n', document_reset=True, document_separator=r'\n', valid_fraction=0.0,
+  _, files = prepare(config(text=b'a\n\n\nb\n', document_reset=True, document_separator='\n', valid_fraction=0.0,
                             test_fraction=0.0))
   np.testing.assert_array_equal(np.fromfile(files['train'].starts_path, np.int64), [0, 1, 2, 3])
 

@@ -25,8 +25,10 @@ from typing import Any
 from flags.errors import UserError
 from flags.paths import cache_root
 
-# The arguments are the paths of this process: modules of the same name in the current folder have no say.
-PROGRAM = ('import sys; sys.path[:] = sys.argv[1:]\n'
+# The arguments are the paths of this process: modules of the same name in the current folder have no say. TensorFlow
+# asks for a folder for temporary files, and imports matplotlib, which wants one, too: there may be none, and no need.
+PROGRAM = ('import sys, tempfile\n'
+           'sys.path[:] = sys.argv[1:]; tempfile.tempdir = "/"; sys.modules["matplotlib"] = None\n'
            'from charlm.network.backend import self_check; print(self_check.compare())')
 COMMAND = [sys.executable, '-c', PROGRAM]
 SECONDS = 120  # for the child, of which the import of TensorFlow takes four

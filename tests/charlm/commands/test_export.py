@@ -5,7 +5,7 @@ import pytest
 
 from charlm.commands import export
 from charlm.network.model import LanguageModel
-from charlm.workdir import checkpoint, layout
+from charlm.workdir import checkpoint, layout, variables
 from data_pipeline.tokenizers.byte import ByteTokenizer
 from flags.config import Config
 from flags.network import ModelConfig
@@ -15,7 +15,7 @@ def test_command_says_where_the_model_went(tmp_path, capsys):
   folder, tokenizer = tmp_path / 'workdir', ByteTokenizer()
   chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
   layout.save_config(folder, chosen, tokenizer)
-  arrays = checkpoint.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)
+  arrays = variables.collect('model', LanguageModel(chosen.model, tokenizer.vocab_size).variables)
   state = {'step': 5, 'tokenizer': tokenizer.fingerprint, 'text': '', 'best_nats': 1.5, 'best_step': 5}
   checkpoint.save(folder, 5, arrays, state)
   export.run(['charlm-export', f'--workdir={folder}', f'--export_dir={tmp_path}/served'])

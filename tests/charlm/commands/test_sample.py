@@ -8,7 +8,7 @@ import pytest
 import runs
 from charlm.commands import sample
 from charlm.network.model import LanguageModel
-from charlm.workdir import checkpoint, layout
+from charlm.workdir import checkpoint, layout, variables
 from data_pipeline.tokenizers.char import CharTokenizer
 from flags.config import Config
 from flags.network import ModelConfig
@@ -20,7 +20,7 @@ def trained(tmp_path_factory):
   folder = tmp_path_factory.mktemp('workdir')
   config = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
   layout.save_config(folder, config, CharTokenizer('\n abcdefg'))
-  arrays = checkpoint.collect('model', LanguageModel(config.model, 10).variables)
+  arrays = variables.collect('model', LanguageModel(config.model, 10).variables)
   tokenizer = CharTokenizer('\n abcdefg').fingerprint
   state = {'step': 5, 'tokenizer': tokenizer, 'text': '', 'best_nats': None, 'best_step': 0}
   checkpoint.save(folder, 5, arrays, state)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from charlm.commands import evaluate, train
-from charlm.workdir import checkpoint
+from charlm.workdir import checkpoint, variables
 from charlm.workdir.trained_model import load_model
 from flags.config import Config
 from flags.data import DataConfig
@@ -35,7 +35,7 @@ def test_other_commands_use_the_average(corpus, tmp_path, capsys):
   evaluate.run(['charlm-evaluate', f'--workdir={tmp_path / "run"}', '--weights=last'])
   assert json.loads(capsys.readouterr().out)['nats_per_token'] == pytest.approx(measured[-1], abs=1e-6)
   raw, used = raw_and_used(tmp_path / 'run')
-  opened = checkpoint.collect('model', load_model(tmp_path / 'run', 'last').model.variables)
+  opened = variables.collect('model', load_model(tmp_path / 'run', 'last').model.variables)
   for name, one, other in zip(sorted(opened), used, raw, strict=True):
     np.testing.assert_array_equal(opened[name], one)
     assert (one != other).any()

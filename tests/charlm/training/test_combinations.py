@@ -33,7 +33,7 @@ FLAGS = [f'--steps={STEPS}', f'--save_every={SAVE_EVERY}', '--report_every=4', '
 VALUES = {
     'valid_fraction': [0.0], 'test_fraction': [0.1], 'vocab_size': [300], 'batch_size': [2, 6],
     'chunk_length': [5, 9], 'chunk_overlap': [1, 3], 'chunk_curriculum': ['4,9', '5,7'],
-    'document_separator': ['. ', r'\n'], 'embedding_size': [3, 8], 'input_layers': [0, 2], 'input_units': [3, 8],
+    'document_separator': ['. ', '\n'], 'embedding_size': [3, 8], 'input_layers': [0, 2], 'input_units': [3, 8],
     'layers': [1], 'units': [3, 8], 'optimizer': sorted(optimizer.optimizers()),
     'optimizer_constants': ['momentum=0.9', 'beta_1=0.8', 'epsilon=1e-5'], 'learning_rate': [0.01, 0.001],
     'warmup_steps': [0, 5], 'plateau_patience': [1], 'ema_decay': [0.5, 0.9], 'average_patience': [0, 2],

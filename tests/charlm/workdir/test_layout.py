@@ -1,5 +1,4 @@
-"""A workdir has one run at a time, and nothing in it is lost or written over."""
-import fcntl
+"""Nothing in a workdir is lost or written over."""
 import os
 
 import numpy as np
@@ -13,16 +12,6 @@ from flags.config import Config
 from flags.errors import RunError, UserError
 from flags.network import ModelConfig
 from runs import flags
-
-
-def test_one_run_at_a_time(corpus, finished, capsys):
-  folder = os.open(finished, os.O_RDONLY)
-  fcntl.flock(folder, fcntl.LOCK_EX)
-  with pytest.raises(SystemExit) as exit_:
-    train.run(['charlm-train', f'--workdir={finished}'])
-  os.close(folder)
-  assert exit_.value.code == 2
-  assert 'another charlm-train' in capsys.readouterr().err
 
 
 def test_best_weights_of_a_run_that_was_killed_before_its_first_checkpoint_are_kept(corpus, tmp_path, monkeypatch,
@@ -51,14 +40,6 @@ def test_a_run_that_began_meanwhile_is_not_written_over(finished):
   assert (finished / 'config.json').read_text() == before
 
 
-def test_what_a_kill_left_unfinished_is_removed(tmp_path):
-  for name in ('.config.json.x1.tmp', '.plot.png.y2.tmp', 'samples/.step-00000005.txt.z3.tmp', 'samples/kept.tmp'):
-    (tmp_path / name).parent.mkdir(exist_ok=True)
-    (tmp_path / name).touch()
-  with layout.lock(tmp_path):
-    assert [p.name for p in tmp_path.rglob('*.tmp')] == ['kept.tmp']
-
-
 def save_checkpoint(folder):
   checkpoint.save(folder, 5, {'model/w': np.ones(2)}, {'step': 5})
 
@@ -75,7 +56,7 @@ WRITES = [
     ('plot.png', plot.draw),
     ('samples/step-00000005.txt', lambda folder: write_metrics(folder, b'new')),
     ('checkpoints/step-00000005.npz', save_checkpoint),
-    ('checkpoints/best.npz', lambda folder: checkpoint.write(checkpoint.best_path(folder), {}, {'step': 5})),
+    ('checkpoints/best.npz', lambda folder: checkpoint.write(folder, checkpoint.BEST, {}, {'step': 5})),
 ]
 
 
@@ -86,11 +67,11 @@ def test_a_kill_before_the_rename_leaves_the_old_file(tmp_path, monkeypatch, nam
 
   replace = os.replace
 
-  def dies(source, target):
-    if os.path.relpath(target, tmp_path) == name:
-      assert os.path.basename(source).startswith(f'.{os.path.basename(name)}.') and str(source).endswith('.tmp')
+  def dies(source, target, **folders):
+    if os.path.join(os.readlink(f'/proc/self/fd/{folders["dst_dir_fd"]}'), target) == str(tmp_path / name):
+      assert source.startswith(f'.{target}.') and source.endswith('.tmp')
       raise Killed
-    replace(source, target)
+    replace(source, target, **folders)
 
   layout.save_config(tmp_path, Config(), ByteTokenizer())
   (tmp_path / 'metrics.jsonl').write_text('{"step": 5}\n{"step": 20}\n')
