@@ -63,7 +63,7 @@ def _tensorflow_failure(error: Exception) -> str:
     return ''
   words = f'{type(error).__name__}: {[*str(error).splitlines(), ""][0]}'
   if isinstance(error, MemoryError) or 'OOM' in words or 'out of memory' in words.lower():
-    return f'needs more memory than there is ({words}). Try less at a time, such as a smaller --batch_size'
+    return f'needs more memory than there is ({words}). Try less at a time, or a smaller model'
   return f'TensorFlow failed ({words})'
 
 
