@@ -63,6 +63,8 @@ def read_token_files(folder: pathlib.Path, splits: Iterable[str]) -> dict[str, T
   try:
     facts = json.loads((folder / 'tokens.json').read_text())
     files = {split: TokenFile(path=str(folder / f'{split}.tokens'), **facts[split]) for split in splits}
+    if not {file.dtype for file in files.values()} <= {'uint8', 'uint16', 'uint32'}:
+      return None
     whole = all(os.path.getsize(file.path) == file.num_tokens * np.dtype(file.dtype).itemsize
                 and (not file.num_starts or os.path.getsize(file.starts_path) == file.num_starts * 8)
                 for file in files.values())

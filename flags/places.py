@@ -37,26 +37,30 @@ class Places(Checked):
       data: of the run.
       workdir: where the run is now.
     """
-    here = dataclasses.replace(data, data_dir=self._kept(self.data_dir, workdir) or data.data_dir,
-                               cache_dir=self._kept(self.cache_dir, workdir) if self.cache_dir else data.cache_dir)
-    names = [self.corpus, self._moved(self.corpus, workdir), absolute(data.corpus)] if is_path(data.corpus) else []
+    here = dataclasses.replace(
+        data, cache_dir=self._kept(self.cache_dir, workdir) if self.cache_dir else data.cache_dir,
+        data_dir=data.data_dir and (self._kept(self.data_dir, workdir) or data.data_dir))
+    names = [*self._moved(self.corpus, workdir), absolute(data.corpus)] if is_path(data.corpus) else []
     return [dataclasses.replace(here, corpus=name) for name in dict.fromkeys(filter(None, names))] or [here]
 
   def _kept(self, path: str, workdir: str | os.PathLike) -> str:
     """Where a folder is that a run keeps things in, or can be made again; '' where the folder above it is gone, too."""
-    return next((place for place in (path, self._moved(path, workdir))
-                 if place and os.path.isdir(os.path.dirname(place))), '')
+    return next((place for place in self._moved(path, workdir) if place and os.path.isdir(os.path.dirname(place))), '')
 
-  def _moved(self, path: str, workdir: str | os.PathLike) -> str:
-    """An absolute path as seen from the workdir: where it is if both have moved together; '' for ''."""
+  def _moved(self, path: str, workdir: str | os.PathLike) -> list[str]:
+    """An absolute path, then where it is if it has moved with the workdir, which may be a link now."""
     if not path or not self.workdir:
-      return ''
-    return os.path.normpath(os.path.join(absolute(os.fspath(workdir)), os.path.relpath(path, self.workdir)))
+      return [path]
+    here, relative = os.fspath(workdir), os.path.relpath(path, self.workdir)
+    return [path, *(os.path.normpath(os.path.join(now, relative)) for now in (absolute(here), os.path.realpath(here)))]
 
 
 def absolute(path: str) -> str:
-  """The absolute path of a file, a folder or a glob, with ~ expanded; '' for ''."""
+  """The absolute path of a file, a folder or a glob, with ~ expanded; '' for '', and where there is no folder here."""
   path = os.path.expanduser(path)
-  if glob.has_magic(path) and not os.path.isabs(path) and not os.path.exists(path):
-    return os.path.join(glob.escape(os.getcwd()), path)
-  return path and os.path.abspath(path)
+  try:
+    if glob.has_magic(path) and not os.path.isabs(path) and not os.path.exists(path):
+      return os.path.join(glob.escape(os.getcwd()), path)
+    return path and os.path.abspath(path)
+  except FileNotFoundError:  # the folder that the command was given in has been removed
+    return ''

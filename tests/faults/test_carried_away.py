@@ -128,6 +128,20 @@ def test_a_pickle_in_the_cache_is_made_anew(planted, workdir, tmp_path, capsys, 
   assert capsys.readouterr().out == figures
 
 
+def test_a_cache_that_says_its_tokens_are_objects_is_made_anew(planted, workdir, tmp_path, capsys):
+  cache, arguments = tmp_path / 'cache', ['charlm', f'--workdir={workdir}', f'--cache_dir={tmp_path / "cache"}']
+  evaluate.run(arguments)
+  figures = capsys.readouterr().out
+  path, = cache.rglob('tokens.json')
+  facts = json.loads(path.read_text())
+  for split, own in facts.items():
+    (path.parent / f'{split}.tokens').write_bytes(bytes(8 * own['num_tokens']))
+    own['dtype'] = 'object'
+  path.write_text(json.dumps(facts))
+  evaluate.run(arguments)
+  assert capsys.readouterr().out == figures
+
+
 def test_text_is_text_whatever_it_holds(planted, workdir, tmp_path, capsys):
   (tmp_path / 'text').write_bytes(pickle.dumps(planted, 0) + TEXT.encode())
   evaluate.run(['charlm', f'--workdir={workdir}', f'--corpus={tmp_path / "text"}'])

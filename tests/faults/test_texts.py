@@ -98,6 +98,9 @@ def test_a_project_moves_as_a_whole(project, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   assert chosen(opened, moved / 'runs/a')[:2] == (str(moved / 'input.txt'), 'valid')
   assert chosen(opened, 'moved/runs/a')[:2] == (str(moved / 'input.txt'), 'valid')
+  (moved / 'runs' / 'a').mkdir(parents=True)
+  os.symlink(moved / 'runs' / 'a', tmp_path / 'newest')
+  assert chosen(opened, 'newest')[:2] == (str(moved / 'input.txt'), 'valid')
   project.mkdir()
   (project / 'input.txt').write_text('there is another where it was')
   assert chosen(opened, moved / 'runs/a')[:2] == (str(moved / 'input.txt'), 'valid')
@@ -141,6 +144,33 @@ def test_another_python_has_another_language_reference(project, monkeypatch):
   assert chosen(opened, corpus='pydoc')[:3] == ('pydoc', 'all', False)
   (project / 'pydoc').write_text('a file of that name')
   assert chosen(opened, corpus='./pydoc')[:3] == ('./pydoc', 'all', False)
+
+
+def test_a_folder_that_has_been_removed_is_no_matter(project, tmp_path, monkeypatch):
+  opened, gone = trained(corpus='input.txt'), tmp_path / 'gone'
+  gone.mkdir()
+  monkeypatch.chdir(gone)
+  gone.rmdir()
+  assert chosen(opened, project / 'runs/a')[:2] == (str(project / 'input.txt'), 'valid')
+  with pytest.raises(UserError, match='no such file'):
+    chosen(opened, project / 'runs/a', corpus='input.txt')
+
+
+@pytest.mark.parametrize('places', [[], None, 3, {'corpus': 5}, {'corpus': None}, {'another': ''}])
+def test_places_that_are_damaged_are_refused(places):
+  groups = json.loads(Config().to_json()) | {'places': places}
+  with pytest.raises(UserError):
+    Config.from_json(json.dumps(groups))
+
+
+@pytest.mark.parametrize('place', ['/a\0b', '', '/', '~nobody/x', '/proc/self/mem', '/dev/null', '[', '*'])
+def test_places_that_lead_nowhere_are_told_of_in_one_line(project, place):
+  opened = trained(corpus='input.txt')
+  (project / 'input.txt').unlink()
+  opened.config = dataclasses.replace(opened.config, places=Places(
+      content=opened.state['text'], corpus=place, workdir=place, data_dir=place, cache_dir=place))
+  with pytest.raises(UserError, match='trained on'):
+    chosen(opened)
 
 
 def test_a_configuration_without_places_goes_by_its_corpus(project, tmp_path, monkeypatch):
