@@ -7,6 +7,7 @@ from data_pipeline.prepare import Source
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
+from flags.places import absolute
 
 if TYPE_CHECKING:
   from charlm.workdir.trained_model import TrainedModel
@@ -65,7 +66,7 @@ def find_trained(config: EvaluateConfig, opened: 'TrainedModel', named: str) -> 
     UserError: it is not found, or has changed.
   """
   candidates = _candidates(config, opened)
-  if config.corpus:
+  if config.corpus and absolute(config.corpus) not in {candidate.corpus for candidate in candidates}:
     candidates.append(_named(config, opened))
   remedy = ('Bring it back, or leave --dynamic out' if named == '--dynamic' else
             'Bring it back, or name a text with --corpus: another one is evaluated whole')
