@@ -43,6 +43,7 @@ States = list[np.ndarray]  # [B, H] of each part of a state, of all replicas tog
 # Two readings agree where their states differ by at most this share (root mean square, of each part), and where another
 # row's length of losses that differ as much as the last ones would change the figure by at most so many nats per token.
 STATE_TOLERANCE, NATS_TOLERANCE = 0.02, 5e-5
+SHORT_ROW = 256  # tokens; in rows that are shorter, states may differ by less, as each counts for more of the figure
 
 
 class Scorer(Protocol):
@@ -156,7 +157,7 @@ def settle(scorer: Scorer, batches: Iterable[Any], rows: Rows, show: Show = iter
       if k in kept or (not reading and _is_mark(k)):
         before, kept[k] = kept.get(k), scorer.states(carry)
         later = changed / (k - since) * len(chunks)
-        if before and _agree(before, kept[k], rows.filled) and not later > NATS_TOLERANCE * rows.num_tokens:
+        if before and _agree(before, kept[k], rows) and not later > NATS_TOLERANCE * rows.num_tokens:
           return chunks, begins
         changed, since = 0.0, k
     kept[len(chunks)] = ends = scorer.states(carry)
@@ -173,9 +174,10 @@ def _nats(sums: list[Sums]) -> float:
   return sum(float(np.sum(nats)) for nats, _ in sums)
 
 
-def _agree(one: States, other: States, rows: int) -> bool:
-  """Whether two readings of the first rows have come to the same states; true where they are not finite."""
-  return not any(np.square(a[:rows] - b[:rows]).mean() > STATE_TOLERANCE**2 * np.square(b[:rows]).mean()
+def _agree(one: States, other: States, rows: Rows) -> bool:
+  """Whether two readings of the rows have come to the same states; true where they are not finite."""
+  tolerance, filled = STATE_TOLERANCE * min(1.0, rows.length / SHORT_ROW), rows.filled
+  return not any(np.square(a[:filled] - b[:filled]).mean() > tolerance**2 * np.square(b[:filled]).mean()
                  for a, b in zip(one, other, strict=True))
 
 

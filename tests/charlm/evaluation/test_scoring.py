@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import references
@@ -58,6 +58,7 @@ def cut(text, batch_size, length, starts=None):
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, len(TEXT)), st.integers(1, 12), st.integers(1, 80), st.floats(0, 0.9999), st.floats(0.1, 5),
        st.lists(st.integers(1, len(TEXT)), max_size=3), st.booleans())
+@example(14, 9, 1, 0.125, 1.0, [], False)
 def test_any_rows_and_chunks_give_the_loss_of_one_row(tokens, batch_size, length, keeps, scale, starts, documents):
   text, starts = TEXT[:tokens], np.unique([0, *starts]) if documents else None
   leaky = Leaky([0.2, keeps, keeps**0.1], scale, initial=0.5)
