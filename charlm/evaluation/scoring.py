@@ -43,7 +43,7 @@ States = list[np.ndarray]  # [B, H] of each part of a state, of all replicas tog
 # Two readings agree where their states differ by at most this share (root mean square, of each part), and where another
 # row's length of losses that differ as much as the last ones would change the figure by at most so many nats per token.
 STATE_TOLERANCE, NATS_TOLERANCE = 0.02, 5e-5
-SHORT_ROW = 256  # tokens; in rows that are shorter, states may differ by less, as each counts for more of the figure
+SHORT_ROW = 2048  # tokens; in shorter rows, states may differ by less, as each counts for more of the figure
 
 
 class Scorer(Protocol):
