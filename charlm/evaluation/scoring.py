@@ -149,15 +149,16 @@ def settle(scorer: Scorer, batches: Iterable[Any], rows: Rows, show: Show = iter
   chunks: list[list[Sums]] = []
   kept: dict[int, States] = {}  # the states after some of the chunks, as last read
   for reading in range(rows.filled):
-    carry, changed, since = scorer.begin(begins), 0.0, 0
+    carry, changed, since, rate = scorer.begin(begins), 0.0, 0, 0.0
     for k, batch in enumerate(batches if reading else show(batches), 1):
       sums, carry = scorer.score(batch, carry)
       changed += abs(_nats(sums) - _nats(chunks[k - 1])) if reading else 0.0
       chunks[k - 1:k] = [sums]
       if k in kept or (not reading and _is_mark(k)):
         before, kept[k] = kept.get(k), scorer.states(carry)
-        later = changed / (k - since) * len(chunks)
-        if before and _agree(before, kept[k], rows) and not later > NATS_TOLERANCE * rows.num_tokens:
+        # Of nats for each chunk. It falls to a quarter in 64 tokens at most: a few losses may be the same by chance.
+        rate = max(changed / (k - since), rate * 4**(-(k - since) * rows.length / max(1, len(chunks)) / 64))
+        if before and _agree(before, kept[k], rows) and not rate * len(chunks) > NATS_TOLERANCE * rows.num_tokens:
           return chunks, begins
         changed, since = 0.0, k
     kept[len(chunks)] = ends = scorer.states(carry)
