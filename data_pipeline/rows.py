@@ -7,13 +7,13 @@ its offset in the rows, so that a run resumes from a number:
     T = 4, S = 4   x-x-x-x-x                 T = 4, S = 2   x-x-x-x-x
                            x-x-x-x-x                            x-x-x-x-x
 
-Training reads the rows again and again, all of them in step. Evaluation reads them once, and starts each row
-`lead` tokens early, on the text before it, with weight 0 on those targets, so that the state is warm:
+Training reads the rows again and again, all of them in step, and starts each anew at every pass. In evaluation a row
+goes on where the one before it ends, and each target counts once (`charlm/evaluation/scoring.py`):
 
-    text   |--------------------------------------------|
-    row 0  |==============|                                   = counted, . read to warm the state
-    row 1          ......|==============|
-    row 2                         ......|==============|
+    text   |--------------------------------|
+    row 0  |==========|
+    row 1             |==========|
+    row 2                        |==========|
 """
 import dataclasses
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ from data_pipeline.token_files import TokenFile
 from flags.data import DataConfig
 from flags.errors import UserError
 
-# Tokens of warm-up. State forgets: measured on Tiny Shakespeare, rows of 1,000 tokens that are warmed by 64 give the
-# loss of one unbroken row to 2e-5 nats. The error that remains weighs more in short rows, which get up to 256.
-LEAST_WARM_UP, MOST_WARM_UP = 64, 256
+# Of a row of evaluation, where --batch_size does not ask for more rows. A row's first tokens are read again, from the
+# state in which the row before it ends; in models of the language reference and of Tiny Shakespeare 200 to 500 of them.
+LEAST_EVALUATED = 2048
 
 
 class Cursor(NamedTuple):
@@ -40,7 +40,12 @@ class Rows:
   num_tokens: int  # N
   batch_size: int  # B, the number of rows
   length: int  # R, targets in a row; the last rows may hold fewer
-  lead: int = 0  # tokens read before each row
+  unbroken: bool = False  # whether a row goes on from the state in which the one before it ends
+
+  @property
+  def filled(self) -> int:
+    """How many rows hold targets."""
+    return -(-(self.num_tokens - 1) // self.length)
 
   def steps(self, *, length: int, stride: int, offset: int = 0) -> int:
     """The number of chunks from `offset` to the end of the pass.
@@ -48,9 +53,9 @@ class Rows:
     Args:
       length: T, tokens in a chunk.
       stride: S, tokens from the start of one chunk to the start of the next.
-      offset: tokens from the start of the rows, the lead included.
+      offset: tokens from the start of the rows.
     """
-    return max(1, -(-(self.length + self.lead - offset - length) // stride) + 1)
+    return max(1, -(-(self.length - offset - length) // stride) + 1)
 
   def after(self, cursor: Cursor, *, length: int, stride: int) -> Cursor:
     """The cursor of the chunk that follows the one at `cursor`; `length` and `stride` as in `steps`."""
@@ -68,25 +73,21 @@ def training_rows(num_tokens: int, batch_size: int) -> Rows:
   return Rows(num_tokens, batch_size, length=-(-(num_tokens - 1) // batch_size))
 
 
-def evaluation_rows(num_tokens: int, batch_size: int, length: int, warm_up: int | None = None) -> Rows:
-  """The rows that a split is evaluated on. Row length and lead are multiples of the chunk length.
+def evaluation_rows(num_tokens: int, batch_size: int, length: int) -> Rows:
+  """The rows that a split is evaluated on. Their length is a multiple of the chunk length.
 
   Args:
     num_tokens: N.
     batch_size: B.
     length: T, tokens in a chunk.
-    warm_up: tokens to read before each row, at least; None: chosen by the length of the rows. One row needs none.
   """
   chunks = -(-(num_tokens - 1) // (batch_size * length))
-  if warm_up is None:
-    warm_up = max(LEAST_WARM_UP, min(MOST_WARM_UP, 2**16 * batch_size // num_tokens))
-  lead = -(-warm_up // length) * length if batch_size > 1 else 0
-  return Rows(num_tokens, batch_size, length=chunks * length, lead=lead)
+  return Rows(num_tokens, batch_size, length=chunks * length, unbroken=True)
 
 
 def evaluation_batch_size(num_tokens: int, most: int = 128) -> int:
-  """How many rows to evaluate on, `most` at most: so few that warming them costs at most a sixteenth more."""
-  return max(1, min(most, -(-(num_tokens - 1) // (16 * LEAST_WARM_UP))))
+  """How many rows to evaluate on, `most` at most: so few that reading their first tokens again costs little."""
+  return max(1, min(most, -(-(num_tokens - 1) // LEAST_EVALUATED)))
 
 
 def check_fits(config: DataConfig, files: Mapping[str, TokenFile]) -> None:

@@ -30,7 +30,7 @@ def chunk(tokens: Integers, rows: Rows, offset: tf.Tensor | int, length: int, fi
   Args:
     tokens: the ids [N] of the split.
     rows: how it is cut.
-    offset: tokens from the start of the rows, the lead included; scalar.
+    offset: tokens from the start of the rows; scalar.
     length: T.
     first_row: the first of the rows to read.
     num_rows: how many of them; None: all rows of the split (with first_row 0).
@@ -38,17 +38,16 @@ def chunk(tokens: Integers, rows: Rows, offset: tf.Tensor | int, length: int, fi
   """
   row = tf.range(first_row, first_row + (num_rows or rows.batch_size), dtype=tf.int64)[:, None]
   start = row * rows.length
-  inputs = start - rows.lead + tf.cast(offset, tf.int64) + tf.range(length + 1, dtype=tf.int64)
+  inputs = start + tf.cast(offset, tf.int64) + tf.range(length + 1, dtype=tf.int64)
   end = tf.minimum(start + rows.length, rows.num_tokens - 1)
   tokens, starts = (source() if callable(source) else source for source in (tokens, starts))
   ids = tf.gather(tokens, tf.clip_by_value(inputs, 0, rows.num_tokens - 1))
-  counted = (inputs >= start) & (inputs < end)
-  starts_text = (offset == 0) | (inputs[:, 0] == 0)
+  starts_text = (inputs if rows.unbroken else inputs - start)[:, 0] == 0
   if starts is not None:
     indices = tf.reshape(inputs[:, :-1], [-1])
     nearest = tf.minimum(tf.searchsorted(starts, indices), tf.size(starts) - 1)
     starts = tf.reshape(tf.gather(starts, nearest) == indices, [-1, length])
-  return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast(counted[:, :-1], tf.float32), starts)
+  return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast((inputs < end)[:, :-1], tf.float32), starts)
 
 
 def mapped(file: TokenFile) -> Callable[[], tf.Tensor]:

@@ -96,6 +96,8 @@ def read_token_files(folder: pathlib.Path, splits: Iterable[str]) -> dict[str, T
     facts = json.loads((folder / 'tokens.json').read_text())
     digest = facts.pop('digest')
     files = {split: TokenFile(path=str(folder / f'{split}.tokens'), **facts[split]) for split in splits}
+    if not {file.dtype for file in files.values()} <= {'uint8', 'uint16', 'uint32'}:
+      return None
     whole = all(file.is_whole() for file in files.values()) and digest == _digest(folder, facts)
   except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
     return None

@@ -8,13 +8,14 @@ from flags import typed
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.network import ModelConfig
+from flags.places import Places
 from flags.training import TrainConfig
 
 # Of config.json. Raise it when fields change, and have `from_json` translate or refuse what was written before.
-# Format 1 has no version in it, and the fields of format 2.
-FORMAT_VERSION = 2
-ESCAPED = {f.name for group in (DataConfig, ModelConfig, TrainConfig) for f in dataclasses.fields(group)
-           if 'escapes' in f.metadata}
+# Format 1 has no version in it, and the fields of format 2. Format 2 has no places.
+FORMAT_VERSION = 3
+GROUPS: dict[str, Any] = {'data': DataConfig, 'model': ModelConfig, 'train': TrainConfig}  # of flags
+ESCAPED = {f.name for group in GROUPS.values() for f in dataclasses.fields(group) if 'escapes' in f.metadata}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Config:
   data: DataConfig = dataclasses.field(default_factory=DataConfig)
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+  places: Places = dataclasses.field(default_factory=Places)
 
   def __post_init__(self) -> None:
     if self.train.multi_step >= min(self.data.lengths):
@@ -54,22 +56,22 @@ class Config:
     if version > FORMAT_VERSION:
       raise UserError(f'a newer charlm saved this configuration, in format {version}; expected format '
                       f'{FORMAT_VERSION} or older. Use the charlm that saved it, or a newer one')
-    types = {f.name: f.default_factory for f in dataclasses.fields(cls)}
-    if groups.keys() != types.keys():
+    types = {**GROUPS, 'places': Places}
+    if groups.keys() | ({'places'} if version < 3 else set()) != types.keys():
       raise _no_configuration(f'has {", ".join(groups) or "no groups"}; expected {", ".join(types)}')
     return cls(**{name: _group(name, types[name], values) for name, values in groups.items()})
 
   def flat(self) -> dict[str, Any]:
     """{flag: value} of all groups."""
-    return {name: value for group in dataclasses.asdict(self).values() for name, value in group.items()}
+    return {name: value for group in GROUPS for name, value in dataclasses.asdict(getattr(self, group)).items()}
 
   def replace(self, values: Mapping[str, Any]) -> 'Config':
     """The configuration with other values. values: {flag: value}."""
     assert values.keys() <= self.flat().keys(), values
-    groups = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-    return Config(**{name: dataclasses.replace(group, **{flag: value for flag, value in values.items()
-                                                         if flag in group.__dataclass_fields__})
-                     for name, group in groups.items()})
+    groups = {name: getattr(self, name) for name in GROUPS}
+    return dataclasses.replace(self, **{name: dataclasses.replace(group, **{
+        flag: value for flag, value in values.items() if flag in group.__dataclass_fields__})
+                                        for name, group in groups.items()})
 
 
 def _group(name: str, kind: Any, values: Any) -> Any:

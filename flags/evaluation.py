@@ -16,10 +16,16 @@ class EvaluateConfig(Checked):
   split: str = field('', 'Part of the text: valid (the default for the text trained on), test, train, or all (the '
                      'default for another text).', choices=['', 'train', 'valid', 'test', 'all'],
                      short='Part of the text: valid, test, train or all')
+  cache_dir: str = field('', 'Where tokens are kept between runs; where the run has them when empty. Where that cannot '
+                         'be used, a temporary folder does, and the text is read anew each time.', path=True)
+  data_dir: str = field('', 'Where TensorFlow Datasets keeps its data, for a tfds: corpus; where the run has them when '
+                        'empty. Set it where they have moved.', path=True)
+  text_feature: str = field('', 'The feature of a tfds: corpus that holds the text; as the run has it when empty.')
   batch_size: int = field(0, 'Rows that are evaluated side by side; 0 chooses by the length of the text. They change '
-                          'the speed, not the result (but for the random masks of --mc_dropout). With --dynamic, 0 is '
-                          '1 row; more are faster, but then early text is predicted with what was learned from later '
-                          'rows, and the figure is no longer that of one stream.', minimum=0, maximum=10**6)
+                          'the speed, not the result, which is that of one row (but for the random masks of '
+                          '--mc_dropout). With --dynamic, 0 is 1 row; more are faster, but then early text is '
+                          'predicted with what was learned from later rows, and the figure is no longer that of one '
+                          'stream.', minimum=0, maximum=10**6)
   chunk_length: int = field(64, 'Tokens of each row in a step. It changes the speed, not the result (but for masks of '
                             '--mc_dropout that hold for a whole chunk). --dynamic has its own --dynamic_length.',
                             minimum=1, maximum=MOST_TOKENS)

@@ -5,10 +5,12 @@ import io
 import lzma
 import zipfile
 
+import numpy as np
 import pytest
 import zstandard
 
 from data_pipeline.corpus import packed, spec, spool, text
+from data_pipeline.token_files import TokenFile
 from flags.errors import UserError
 
 TEXT = ('Grüße aus 世界! 🎉 The fox, the dog and the cat.\r\n' * 40).encode()
@@ -16,6 +18,16 @@ MARK = '\ufeff'.encode()
 PACK = {'.gz': gzip.compress, '.bz2': bz2.compress, '.xz': lzma.compress,
         '.zst': zstandard.ZstdCompressor().compress}
 WORDS = 'It was the best of times.\n' * 40
+
+
+def token_file(folder, ids, starts=()):
+  """Writes tokens, and where documents start, into a folder -> their TokenFile."""
+  file = TokenFile(path=str(folder / 'train.tokens'), dtype='uint8', num_tokens=len(ids), num_bytes=len(ids),
+                   num_characters=len(ids), first_token_bytes=1, first_token_characters=1, num_unknown=0,
+                   num_starts=len(starts))
+  np.asarray(ids, np.uint8).tofile(file.path)
+  np.asarray(starts, np.int64).tofile(file.starts_path)
+  return file
 
 
 def read(opened):

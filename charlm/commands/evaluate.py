@@ -1,18 +1,16 @@
 """charlm-evaluate: says how likely a text is."""
-import dataclasses
 import json
-import os
 from typing import TYPE_CHECKING, Any
 
 from charlm.commands import console
 from charlm.workdir import layout
 from flags import typed
-from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
 
 if TYPE_CHECKING:
   from charlm.evaluation.dynamic import DynamicScorer
+  from charlm.evaluation.texts import EvaluatedText
   from charlm.network.model import LanguageModel
   from charlm.workdir.trained_model import TrainedModel
   from data_pipeline.token_files import TokenFile
@@ -24,33 +22,34 @@ def main(given: dict[str, Any]) -> None:
   charlm-evaluate --workdir=runs/mine                          the validation split
   charlm-evaluate --workdir=runs/mine --corpus=other.txt       another text, whole
 
-  Every token counts once. The result depends neither on the rows nor on the chunk length, but for
-  --dynamic, and for what luck does to --mc_dropout and --free_running.
+  Every token counts once. The result is that of one row, whatever the rows and the chunk length, to
+  1e-4 nats per token; but for --dynamic, and for what luck does to --mc_dropout and --free_running.
+  The text trained on is known by its digest, whatever its name.
   """
   config = EvaluateConfig(**given)
   layout.read_config(config.workdir)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
-    from charlm.evaluation import scoring
+    from charlm.evaluation import scoring, texts
     from charlm.workdir import trained_model
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
   opened.config.data.check_recurrence(config.recurrence)
-  data, split = choose_data(config, opened.config.data)
-  file = read_split(config, opened, data, split)
+  text = texts.choose(config, opened)
+  file = read_split(config, opened, text)
   nats, tokens, how = score(config, opened, file)
   if config.free_running:
     how |= run_freely(config, opened.model, file)
-  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': typed.words(data.corpus), 'split': split,
-                    'workdir': typed.words(config.workdir), 'weights': config.weights, 'step': opened.state['step'],
-                    **how}))
+  print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': typed.words(text.source.config.corpus),
+                    'split': text.split, 'training_corpus': text.trained_on, 'workdir': typed.words(config.workdir),
+                    'weights': config.weights, 'step': opened.state['step'], **how}))
 
 
-def read_split(config: EvaluateConfig, opened: 'TrainedModel', data: DataConfig, split: str) -> 'TokenFile':
-  """Prepares the text to evaluate on, and warns of characters that the model does not know.
+def read_split(config: EvaluateConfig, opened: 'TrainedModel', text: 'EvaluatedText') -> 'TokenFile':
+  """Tokenizes the text to evaluate on, and warns of characters that the model does not know.
 
   Args:
     config: the flags.
     opened: the model.
-    data, split: from `choose_data`.
+    text: from `texts.choose`.
 
   Returns:
     The tokens of the split, at least 2.
@@ -59,12 +58,13 @@ def read_split(config: EvaluateConfig, opened: 'TrainedModel', data: DataConfig,
     UserError: there is no such split, or too little text in it.
   """
   from data_pipeline import prepare
-  _, files = prepare.prepare(data, opened.tokenizer)
+  data, split = text.source.config, text.split
+  _, files = prepare.tokenize(text.source, opened.tokenizer, spare=not config.cache_dir)
   file = files.get('train' if split == 'all' else split)
   if split == 'all' and files['train'].num_tokens < 2:
     found = files['train'].num_tokens
     raise UserError(f'--corpus={data.corpus}: expected at least 2 tokens to evaluate, found {found}')
-  if split == 'test' and file is None and data == opened.config.data and not data.test_fraction:
+  if split == 'test' and file is None and text.trained_on and not data.test_fraction:
     raise UserError(f'--split=test: --workdir={config.workdir} was trained with --test_fraction=0, so that no text was '
                     'kept for it; expected another split, or --corpus')
   if file is None or file.num_tokens < 2:
@@ -104,8 +104,10 @@ def score(config: EvaluateConfig, opened: 'TrainedModel', file: 'TokenFile') -> 
 def make_dynamic_scorer(config: EvaluateConfig, opened: 'TrainedModel',
                         file: 'TokenFile') -> tuple['DynamicScorer', dict[str, Any]]:
   """-> a scorer that has measured gradients on the text trained on; and what to report of it, {name: JSON value}."""
-  from charlm.evaluation import dynamic, scoring
-  trained = training_file(opened, config.corpus)
+  from charlm.evaluation import dynamic, scoring, texts
+  from data_pipeline import prepare
+  source = texts.find_trained(config, opened, '--dynamic')
+  trained = prepare.tokenize(source, opened.tokenizer, spare=not config.cache_dir, progress=False)[1]['train']
   length, trained_length = (min(config.dynamic_length, f.num_tokens - 1) for f in (file, trained))
   rows = max(1, min(dynamic.ROWS, (trained.num_tokens - 1) // trained_length))
   scorer = dynamic.DynamicScorer(opened.model, learning_rate=config.dynamic_learning_rate, decay=config.dynamic_decay)
@@ -130,59 +132,6 @@ def run_freely(config: EvaluateConfig, model: 'LanguageModel', file: 'TokenFile'
 
 def _too_short(config: EvaluateConfig, what: str) -> UserError:
   return UserError(f'--free_running={config.free_running}: the text has {what}; expected fewer')
-
-
-def training_file(opened: 'TrainedModel', corpus: str = '') -> 'TokenFile':
-  """Finds the training split of the text that a model was trained on.
-
-  Args:
-    opened: the model.
-    corpus: another name under which the text may be found.
-
-  Raises:
-    UserError: the text is not there, or has changed.
-  """
-  from data_pipeline import prepare
-  data = opened.config.data
-  problem: UserError | str | None = None
-  for name in filter(None, (data.corpus, corpus)):
-    try:
-      _, files = prepare.prepare(dataclasses.replace(data, corpus=name), opened.tokenizer)
-    except UserError as error:
-      problem = problem or error
-      continue
-    if files['train'].content == opened.state['text']:
-      return files['train']
-    problem = problem or f'--corpus={name} has changed since'
-  raise UserError(f'--dynamic: expected the text that the model was trained on, but {problem}')
-
-
-def choose_data(config: EvaluateConfig, trained: DataConfig) -> tuple[DataConfig, str]:
-  """Chooses the text to evaluate on.
-
-  Args:
-    config: the flags.
-    trained: of the text that the model was trained on.
-
-  Returns:
-    `trained`, or that of another corpus, divided into splits in the same way or not at all; and the name of the split.
-  """
-  if not config.corpus or _same_place(config.corpus, trained.corpus):
-    data, split = trained, config.split or 'valid'
-  else:
-    other: dict[str, Any] = {} if config.corpus.startswith('tfds:') else {'data_dir': '', 'text_feature': ''}
-    data = dataclasses.replace(trained, corpus=config.corpus, **other)
-    split = config.split or ('valid' if data.corpus.startswith('tfds:') else 'all')
-  if split == 'all' and data.corpus.startswith('tfds:'):
-    raise UserError(f'--split=all with --corpus={data.corpus}: expected train, valid or test')
-  if split == 'all':
-    data = dataclasses.replace(data, valid_fraction=0.0, test_fraction=0.0)
-  return data, split
-
-
-def _same_place(one: str, other: str) -> bool:
-  return one == other or (is_path(one) and is_path(other)
-                          and len({os.path.abspath(os.path.expanduser(name)) for name in (one, other)}) == 1)
 
 
 run = console.command(main, EvaluateConfig)

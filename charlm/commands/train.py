@@ -13,6 +13,7 @@ from flags.config import Config
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.network import ModelConfig
+from flags.places import Places
 from flags.run import RunConfig
 from flags.training import TrainConfig
 
@@ -65,7 +66,7 @@ def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, 
   if not given.keys() & {'corpus', 'preset'} and not names.exists(layout.config_path(workdir)):
     print(f'notice: --corpus was left out: this learns {config.data.corpus}, the language reference of Python',
           file=sys.stderr)
-  tokenizer, files, weights = read_text(workdir, config, resumes)
+  config, tokenizer, files, weights = read_text(workdir, config, resumes)
   distribution = Distribution(make_strategy(config.train.strategy))
   if not resumes:
     config = fitted(config, given, files, tokenizer.vocab_size, distribution.replicas)
@@ -83,8 +84,13 @@ def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, 
   return one
 
 
-def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Any, dict[str, Any], Any]:
-  """-> the tokenizer, {split: TokenFile}, and the weights to start from, if --init_from names some."""
+def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Config, Any, dict[str, Any], Any]:
+  """Finds and reads the text, which for a run that goes on is the same as before, wherever that is now.
+
+  Returns:
+    The configuration, which says where the text is; the tokenizer; {split: TokenFile}; and the weights to start from,
+    if --init_from names some.
+  """
   from charlm.workdir import trained_model
   from data_pipeline import prepare
   from data_pipeline.tokenizers.registry import load_tokenizer
@@ -94,9 +100,15 @@ def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Any, dict[
         config.train.init_from, config.train.init_weights, 'init_from')
   if resumes:
     tokenizer = load_tokenizer(folder)
-  tokenizer, files = prepare.prepare(config.data, tokenizer)
+  if config.places.content:
+    source = prepare.find(config.places.content, config.places.candidates(config.data, folder),
+                          named=f'--workdir={folder}', remedy='Bring it back, or name where it is now: --corpus')
+  else:
+    source = prepare.open_source(config.data)
+  tokenizer, files = prepare.tokenize(source, tokenizer)
   prepare.warn_of_unknown(config.data.corpus, files.values())
-  return tokenizer, files, weights
+  places = Places.of(source.config, folder, source.content)
+  return dataclasses.replace(config, places=places), tokenizer, files, weights
 
 
 def make_learner(config: Config, vocab_size: int, backend: Any, distribution: Any, weights: Any) -> Any:

@@ -4,6 +4,7 @@
     dynamic        the model learns from the text while it is evaluated on it
     mc_dropout     the mean over several passes with dropout
     free_running   the loss after the model has read its own samples
+    texts          which text that is
 
 May import `generation` and all below it. Begin with `scoring.py`.
 """

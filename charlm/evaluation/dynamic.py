@@ -25,7 +25,7 @@ from charlm.evaluation import scoring
 from charlm.network import losses
 from charlm.network.model import LanguageModel
 from data_pipeline import streams
-from data_pipeline.rows import training_rows
+from data_pipeline.rows import Rows, training_rows
 from data_pipeline.token_files import TokenFile
 from flags.errors import RunError
 
@@ -92,10 +92,29 @@ class DynamicScorer(scoring.OneDevice):
     return sums, carry
 
 
-def score_file(scorer: DynamicScorer, file: TokenFile, **options: Any) -> tuple[float, int]:
+def accumulate(scorer: DynamicScorer, batches: Iterable[streams.Batch], rows: Rows,
+               show: scoring.Show = iter) -> tuple[float, int]:
+  """As `scoring.accumulate`, but no text is read again, as the model has learned from it.
+
+  Several rows begin in the states that the trained weights come to in the text before them.
+  """
+  begins, chunks = scorer.initial_states(rows.batch_size), []
+  if rows.filled > 1:
+    _, begins = scoring.settle(scoring.PlainScorer(scorer.model), batches, rows)
+  carry = scorer.begin(begins)
+  for batch in show(batches):
+    sums, carry = scorer.score(batch, carry)
+    chunks.append(sums)
+  return scoring.add_up(chunks)
+
+
+def score_file(scorer: DynamicScorer, file: TokenFile, *, batch_size: int, length: int,
+               progress: scoring.Progress | None = None) -> tuple[float, int]:
   """As `scoring.score_file`, and leaves the model as it was. Raises RunError where the loss is not finite."""
+  length = min(length, file.num_tokens - 1)
+  rows = scoring.rows_of(file, batch_size, length)
   try:
-    nats, tokens = scoring.score_file(scorer, file, **options)
+    nats, tokens = accumulate(scorer, scoring.stream(file, rows, length), rows, scoring.shown(progress, rows, length))
   finally:
     scorer.restore()
   if not math.isfinite(nats):

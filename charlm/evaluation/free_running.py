@@ -33,10 +33,14 @@ class FreeRunningScorer(scoring.OneDevice):
     self.model, self.rows, self.steps, self.seed = model.with_backend(model.backend.forward_only()), rows, steps, seed
     self._compiled = tf.function(self._score, jit_compile=True, autograph=False)
 
-  def initial_carry(self, rows: int) -> Any:
-    """As `Scorer.initial_carry`: the state, and the number in the text of each row's next rollout, [B] int64."""
-    first = (np.arange(rows) * self.rows.length - self.rows.lead) // self.steps
-    return self.model.initial_state(rows), tf.constant(first, tf.int64)
+  def begin(self, states: scoring.States) -> Any:
+    """As `Scorer.begin`: the state, and the number in the text of each row's next rollout, [B] int64."""
+    first = np.arange(len(states[0])) * self.rows.length // self.steps
+    return super().begin(states), tf.constant(first, tf.int64)
+
+  def states(self, carry: Any) -> scoring.States:
+    """As `Scorer.states`."""
+    return super().states(carry[0])
 
   def score(self, batch: streams.Batch, carry: Any) -> tuple[list[scoring.Sums], Any]:
     """As `Scorer.score`, of nats [K] and the number of rollouts."""
@@ -81,7 +85,5 @@ def score_file(model: LanguageModel, file: TokenFile, steps: int, *, seed: int =
   """
   length = -(-min(length, file.num_tokens - 1) // steps) * steps
   rows = scoring.rows_of(file, batch_size, length)
-  batches = scoring.stream(file, rows, length)
-  if progress:
-    batches = progress(batches, rows.steps(length=length, stride=length))
-  return scoring.accumulate(FreeRunningScorer(model, rows, steps, seed), batches, rows.batch_size)
+  return scoring.accumulate(FreeRunningScorer(model, rows, steps, seed), scoring.stream(file, rows, length), rows,
+                            scoring.shown(progress, rows, length))

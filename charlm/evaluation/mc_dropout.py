@@ -28,9 +28,18 @@ class McDropoutScorer(scoring.OneDevice):
     self._pass = tf.function(self._one_pass, jit_compile=True, autograph=False)
     self._sums = tf.function(self._mean_sums, jit_compile=True, autograph=False)
 
-  def initial_carry(self, rows: int) -> Any:
-    """As `Scorer.initial_carry`: a state for each pass, and the number of passes over chunks so far."""
-    return [self.model.initial_state(rows)] * self.passes, 0
+  def initial_states(self, rows: int) -> scoring.States:
+    """As `Scorer.initial_states`: those of each pass."""
+    return super().initial_states(rows) * self.passes
+
+  def begin(self, states: scoring.States) -> Any:
+    """As `Scorer.begin`: a state for each pass, and the number of passes over chunks so far."""
+    begin, each = super().begin, len(states) // self.passes
+    return [begin(states[i:i + each]) for i in range(0, len(states), each)], 0
+
+  def states(self, carry: Any) -> scoring.States:
+    """As `Scorer.states`."""
+    return super().states(carry[0])
 
   def score(self, batch: streams.Batch, carry: Any) -> tuple[list[scoring.Sums], Any]:
     """As `Scorer.score`."""

@@ -1,4 +1,16 @@
-"""Scoring: how likely a text is. Every target counts once, whatever the number of rows and the chunk length."""
+"""Scoring: how likely a text is. Every target counts once, whatever the number of rows and the chunk length.
+
+Rows are read side by side, and yet the figure is that of one row, the whole text. At first all rows but the first begin
+in the initial state. Then each is read again from the state in which the row before it ended, until the states and the
+losses are those of the reading before:
+
+    first    |=====row 0=====|=====row 1=====|=====row 2=====|
+    again    |==             |==             |==                 the rest stays as it was read
+
+Where a model remembers for longer than a row, the rows end otherwise than before, and are read once more. After as many
+passes as there are rows, each has begun in the very state of one row.
+"""
+import functools
 import math
 import sys
 from collections.abc import Callable, Iterable
@@ -17,8 +29,21 @@ from flags.evaluation import EvaluateConfig
 
 CHUNK_LENGTH = EvaluateConfig.chunk_length
 
-Progress = Callable[[Iterable, int], Iterable]  # (iterable, its length) -> the same items, showing how many are done
+class Progress(Protocol):
+  """Shows how many items are done."""
+
+  def __call__(self, items: Iterable, total: int) -> Iterable:
+    """The same items. total: how many there are."""
+
+
+Show = Callable[[Iterable], Iterable]  # a Progress that knows how many items there are
 Sums = tuple[tf.Tensor, tf.Tensor]  # nats, a scalar or [K] for K losses; how many targets
+States = list[np.ndarray]  # [B, H] of each part of a state, of all replicas together
+
+# Two readings agree where their states differ by at most this share (root mean square, of each part), and where another
+# row's length of losses that differ as much as the last ones would change the figure by at most so many nats per token.
+STATE_TOLERANCE, NATS_TOLERANCE = 0.02, 5e-5
+SHORT_ROW = 2048  # tokens; in shorter rows, states may differ by less, as each counts for more of the figure
 
 
 class Scorer(Protocol):
@@ -28,15 +53,21 @@ class Scorer(Protocol):
   def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Iterable[Any]:
     """The batches that `score` takes. make: a tf.distribute.InputContext, or None -> the data set of a device."""
 
-  def initial_carry(self, rows: int) -> Any:
-    """What `score` takes with the first batch. rows: B, of all replicas together."""
+  def initial_states(self, rows: int) -> States:
+    """The states of rows where text begins. rows: B, of all replicas together."""
+
+  def begin(self, states: States) -> Any:
+    """What `score` takes with the first batch, for rows that begin in these states."""
+
+  def states(self, carry: Any) -> States:
+    """The states in what `score` returned. The opposite of `begin`."""
 
   def score(self, batch: Any, carry: Any) -> tuple[list[Sums], Any]:
     """Scores a batch.
 
     Args:
       batch: from `batches`.
-      carry: from `initial_carry`, or from the batch before.
+      carry: from `begin`, or from the batch before.
 
     Returns:
       The sums over the batch, one pair for each replica; and the carry for the next batch.
@@ -52,9 +83,17 @@ class OneDevice:
     """As `Scorer.batches`."""
     return make(None)
 
-  def initial_carry(self, rows: int) -> Any:
-    """As `Scorer.initial_carry`: the state where text begins."""
-    return self.model.initial_state(rows)
+  def initial_states(self, rows: int) -> States:
+    """As `Scorer.initial_states`."""
+    return [np.repeat(s.numpy(), rows, 0) for s in tf.nest.flatten(self.model.initial_state(1))]
+
+  def begin(self, states: States) -> Any:
+    """As `Scorer.begin`."""
+    return tf.nest.pack_sequence_as(self.model.initial_state(1), [tf.constant(s) for s in states])
+
+  def states(self, carry: Any) -> States:
+    """As `Scorer.states`."""
+    return [s.numpy() for s in tf.nest.flatten(carry)]
 
 
 class PlainScorer(OneDevice):
@@ -78,23 +117,69 @@ class PlainScorer(OneDevice):
     return (nats, tf.reduce_sum(batch.weight)), carry
 
 
-def accumulate(scorer: Scorer, batches: Iterable[Any], rows: int) -> tuple[Any, int]:
+def accumulate(scorer: Scorer, batches: Iterable[Any], rows: Rows, show: Show = iter) -> tuple[Any, int]:
   """Scores batches, one after the other, and adds up.
 
   Args:
-    scorer: scores a batch.
-    batches: from `Scorer.batches`.
-    rows: B, of all replicas together.
+    scorer: scores a batch; the same batch and carry give the same sums.
+    batches: from `Scorer.batches`; they can be read again.
+    rows: how they are cut.
+    show: shows how many batches of the first reading are done.
 
   Returns:
     nats, summed in float64, a number or [K]; and how many targets counted.
   """
-  carry, sums = scorer.initial_carry(rows), []
-  for batch in batches:
-    part, carry = scorer.score(batch, carry)
-    sums += part
-  nats, counts = (np.sum(np.array(s, np.float64), 0) for s in zip(*sums, strict=True))
+  return add_up(settle(scorer, batches, rows, show)[0])
+
+
+def add_up(chunks: Iterable[list[Sums]]) -> tuple[Any, int]:
+  """The sums of each chunk -> nats and count of all, as of `accumulate`."""
+  nats, counts = (np.sum(np.array(s, np.float64), 0)
+                  for s in zip(*(pair for chunk in chunks for pair in chunk), strict=True))
   return nats, int(counts)
+
+
+def settle(scorer: Scorer, batches: Iterable[Any], rows: Rows, show: Show = iter) -> tuple[list[list[Sums]], States]:
+  """Reads the rows until each begins in the state in which the row before it ends. Args as of `accumulate`.
+
+  Returns:
+    The sums of each chunk, as `Scorer.score` gives them; and the states in which the rows begin.
+  """
+  begins = scorer.initial_states(rows.batch_size)
+  chunks: list[list[Sums]] = []
+  kept: dict[int, States] = {}  # the states after some of the chunks, as last read
+  for reading in range(rows.filled):
+    carry, changed, since, rate = scorer.begin(begins), 0.0, 0, 0.0
+    for k, batch in enumerate(batches if reading else show(batches), 1):
+      sums, carry = scorer.score(batch, carry)
+      changed += abs(_nats(sums) - _nats(chunks[k - 1])) if reading else 0.0
+      chunks[k - 1:k] = [sums]
+      if k in kept or (not reading and _is_mark(k)):
+        before, kept[k] = kept.get(k), scorer.states(carry)
+        # Of nats for each chunk. It falls to a quarter in 64 tokens at most: a few losses may be the same by chance.
+        rate = max(changed / (k - since), rate * 4**(-(k - since) * rows.length / max(1, len(chunks)) / 64))
+        if before and _agree(before, kept[k], rows) and not rate * len(chunks) > NATS_TOLERANCE * rows.num_tokens:
+          return chunks, begins
+        changed, since = 0.0, k
+    kept[len(chunks)] = ends = scorer.states(carry)
+    begins = [np.concatenate([first[:1], end[:-1]]) for first, end in zip(begins, ends, strict=True)]
+  return chunks, begins
+
+
+def _is_mark(k: int) -> bool:
+  """Whether states are kept after k chunks: each of the first 8, then every second, from 16 on every fourth ..."""
+  return k % (1 << max(0, k.bit_length() - 3)) == 0
+
+
+def _nats(sums: list[Sums]) -> float:
+  return sum(float(np.sum(nats)) for nats, _ in sums)
+
+
+def _agree(one: States, other: States, rows: Rows) -> bool:
+  """Whether two readings of the rows have come to the same states; true where they are not finite."""
+  tolerance, filled = STATE_TOLERANCE * min(1.0, rows.length / SHORT_ROW), rows.filled
+  return not any(np.square(a[:filled] - b[:filled]).mean() > tolerance**2 * np.square(b[:filled]).mean()
+                 for a, b in zip(one, other, strict=True))
 
 
 def score_file(scorer: Scorer, file: TokenFile, *, batch_size: int = 0, length: int = CHUNK_LENGTH,
@@ -113,10 +198,13 @@ def score_file(scorer: Scorer, file: TokenFile, *, batch_size: int = 0, length: 
   """
   length = min(length, file.num_tokens - 1)
   rows = rows_of(file, batch_size, length, scorer.replicas)
-  batches = scorer.batches(lambda context: stream(file, rows, length, context))
-  if progress:
-    batches = progress(batches, rows.steps(length=length, stride=length))
-  return accumulate(scorer, batches, rows.batch_size)
+  return accumulate(scorer, scorer.batches(lambda context: stream(file, rows, length, context)), rows,
+                    shown(progress, rows, length))
+
+
+def shown(progress: Progress | None, rows: Rows, length: int) -> Show:
+  """What `accumulate` shows. Args as of `score_file`; rows: from `rows_of`."""
+  return functools.partial(progress, total=rows.steps(length=length, stride=length)) if progress else iter
 
 
 def rows_of(file: TokenFile, batch_size: int, length: int, replicas: int = 1) -> Rows:
@@ -130,6 +218,7 @@ def rows_of(file: TokenFile, batch_size: int, length: int, replicas: int = 1) ->
   """
   batch_size = batch_size or evaluation_batch_size(file.num_tokens)
   batch_size = min(batch_size, -(-(file.num_tokens - 1) // length))
+  batch_size = evaluation_rows(file.num_tokens, batch_size, length).filled
   return evaluation_rows(file.num_tokens, -(-batch_size // replicas) * replicas, length)
 
 
@@ -162,6 +251,6 @@ def report(nats: float, tokens: int, file: TokenFile) -> dict[str, Any]:
           'tokens': tokens, 'unknown': file.num_unknown, 'characters': characters, 'bytes': num_bytes}
 
 
-def progress_bar(batches: Iterable, total: int) -> Iterable:
+def progress_bar(items: Iterable, total: int) -> Iterable:
   """A `Progress` that shows chunks done, rate and time left on standard error, if that is a terminal."""
-  return tqdm.tqdm(batches, total=total, unit=' chunks', leave=False, disable=not sys.stderr.isatty())
+  return tqdm.tqdm(items, total=total, unit=' chunks', leave=False, disable=not sys.stderr.isatty())

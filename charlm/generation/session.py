@@ -100,8 +100,8 @@ class Session:
       padded = np.pad(part, (0, READ_TOKENS - len(part)))[None]
       logits, network_state = self._read(tf.constant(padded, tf.int32), tf.constant(len(part)), network_state)
     if not np.isfinite(logits).all():
-      raise RunError('the weights of this model are not finite, so that it cannot write; --weights=best or an '
-                     'earlier checkpoint may be sound')
+      raise RunError('the weights of this model are not finite, so that it cannot write; the best weights or '
+                     'an earlier checkpoint may be sound')
     logits, network_state = tf.nest.map_structure(lambda s: tf.repeat(s, self._rows, 0), (logits, network_state))
     return SessionState(logits, network_state, state.written if state else 0)
 

@@ -150,10 +150,17 @@ class DistributedScorer:
     """As `Scorer.batches`."""
     return self._distribution.batches(make)
 
-  def initial_carry(self, rows: int) -> Any:
-    """As `Scorer.initial_carry`."""
-    nest = self._plain.model.initial_state(1)
-    return self._distribution.split([np.zeros([rows, *s.shape[1:]], 'float32') for s in tf.nest.flatten(nest)], nest)
+  def initial_states(self, rows: int) -> scoring.States:
+    """As `Scorer.initial_states`."""
+    return self._plain.initial_states(rows)
+
+  def begin(self, states: scoring.States) -> Any:
+    """As `Scorer.begin`."""
+    return self._distribution.split(states, self._plain.model.initial_state(1))
+
+  def states(self, carry: Any) -> scoring.States:
+    """As `Scorer.states`."""
+    return self._distribution.join(carry)
 
   def score(self, batch: Any, carry: Any) -> tuple[list[scoring.Sums], Any]:
     """As `Scorer.score`."""

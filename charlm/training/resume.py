@@ -53,7 +53,8 @@ def _resumed_config(workdir: Folder, chosen: Mapping[str, Any]) -> Config:
     raise UserError(f'--workdir={workdir}: was started with other flags: now {differing}. Leave them out '
                     f'to go on, or start in another folder ({typed.flag("init_from", workdir)} goes on from its '
                     'weights there)')
-  return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **locations))
+  return dataclasses.replace(saved, data=dataclasses.replace(saved.data, **locations),
+                             places=dataclasses.replace(saved.places, **dict.fromkeys(locations, '')))
 
 
 def _inherited(chosen: Mapping[str, Any]) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class InvalidText(UserError):
   """
 
   def __init__(self, offset: int, byte: int) -> None:
-    super().__init__(f'byte 0x{byte:02x} at offset {offset} is not UTF-8: expected UTF-8 text, --tokenizer=byte or '
-                     '--on_invalid=replace')
+    super().__init__(f'byte 0x{byte:02x} at offset {offset} is not UTF-8: expected UTF-8 text, or a model trained '
+                     'with --tokenizer=byte or --on_invalid=replace')
     self.offset, self.byte = offset, byte
 
 

@@ -75,8 +75,8 @@ class SentencePieceTokenizer(Tokenizer):
     try:
       import tensorflow_text
     except ImportError as error:
-      raise UserError('--tokenizer=sentencepiece: expected tensorflow-text to be installed, to export it; '
-                      "pip install -e '.[text]'") from error
+      raise UserError('a model trained with --tokenizer=sentencepiece: expected tensorflow-text to be installed, to '
+                      "export it; pip install -e '.[text]'") from error
     import tensorflow as tf
     with tf.init_scope():
       return tensorflow_text.SentencepieceTokenizer(self._model, out_type=tf.int32)
@@ -120,7 +120,7 @@ def _library() -> ModuleType:
   try:
     import sentencepiece
   except ImportError as error:
-    raise UserError('--tokenizer=sentencepiece: expected sentencepiece to be installed; '
+    raise UserError('a model trained with --tokenizer=sentencepiece: expected sentencepiece to be installed; '
                     'pip install sentencepiece') from error
   return sentencepiece
 

@@ -19,14 +19,13 @@ def test_a_pass_in_steps_and_epochs():
   assert [rows.epochs(cursor) for cursor in cursors] == [0, 0.4, 0.8, 1]
 
 
-def test_short_rows_are_warmed_more():
-  assert [evaluation_rows(n, 4, length=32).lead for n in (501, 2001, 10001)] == [256, 160, 64]
-  assert evaluation_rows(501, 1, length=32).lead == 0
-  assert evaluation_rows(501, 4, length=32) == Rows(501, 4, length=128, lead=256)
+def test_rows_of_evaluation_are_whole_chunks_and_as_many_as_are_filled():
+  assert evaluation_rows(501, 4, length=32) == Rows(501, 4, length=128, unbroken=True)
+  assert [evaluation_rows(n, 4, length=32).filled for n in (2, 129, 130, 501)] == [1, 4, 3, 4]
 
 
-def test_evaluation_rows_are_so_few_that_warming_costs_little():
-  assert [evaluation_batch_size(n) for n in (2, 1025, 1026, 10**9)] == [1, 1, 2, 128]
+def test_evaluation_rows_are_so_few_that_reading_again_costs_little():
+  assert [evaluation_batch_size(n) for n in (2, 2049, 2050, 10**9)] == [1, 1, 2, 128]
   assert evaluation_batch_size(10**9, most=16) == 16
 
 

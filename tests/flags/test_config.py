@@ -2,6 +2,7 @@
 import dataclasses
 import json
 import math
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -26,17 +27,19 @@ def outside(f):
   """Values just outside the limits of a field."""
   if 'choices' in f.metadata:
     yield 'no such choice'
-  step = 1 if f.type is int else 1e-6
-  for limit, value in [('minimum', -step), ('above', 0), ('maximum', step), ('below', 0)]:
+  for limit, direction in [('minimum', -1), ('maximum', 1)]:
     if limit in f.metadata:
-      yield f.type(f.metadata[limit] + value)
+      value = f.metadata[limit]
+      yield value + direction if f.type is int else math.nextafter(value, direction * math.inf)
+  for limit in {'above', 'below'} & f.metadata.keys():
+    yield f.type(f.metadata[limit])
 
 
 @pytest.mark.parametrize('group,f', FIELDS, ids=lambda x: getattr(x, 'name', getattr(x, '__name__', '')))
 def test_fields_have_help_and_limits_hold(group, f):
   assert f.metadata['help'].endswith('.')
   for value in outside(f):
-    with pytest.raises(UserError, match=f'--{f.name}={value}.*expected'):
+    with pytest.raises(UserError, match=re.escape(f'--{f.name}={value}') + '.*expected'):
       group(**{f.name: value})
 
 

@@ -1,15 +1,13 @@
 """Dynamic evaluation against its slow twin: NumPy in float64, gradients by differences."""
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import references
 import slow_model
-from charlm.evaluation import scoring
-from charlm.evaluation.dynamic import EPSILON, DynamicScorer, score_file
+from charlm.evaluation.dynamic import EPSILON, DynamicScorer, accumulate, score_file
 from charlm.network.backend import choice
+from corpora import token_file
 from data_pipeline import streams
 from data_pipeline.rows import evaluation_rows, training_rows
 from flags.errors import RunError
@@ -28,14 +26,15 @@ def training(batch_size, length, steps, starts=None):
 
 
 def evaluation(tokens, batch_size=1, length=4, starts=None):
-  rows = evaluation_rows(tokens, batch_size, length, warm_up=4)
-  return streams.evaluation_stream(TEXT[:tokens], rows, length=length, starts=starts)
+  """-> batches of a text, and its rows."""
+  rows = evaluation_rows(tokens, batch_size, length)
+  return streams.evaluation_stream(TEXT[:tokens], rows, length=length, starts=starts), rows
 
 
-def nats_of(scorer, batches, rows=1):
+def nats_of(scorer, batches, rows):
   """-> nats of the batches, and the weights as they were."""
   try:
-    return scoring.accumulate(scorer, batches, rows)[0]
+    return accumulate(scorer, batches, rows)[0]
   finally:
     scorer.restore()
 
@@ -84,8 +83,14 @@ def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
   pulls = [np.minimum(decay * s / mean, 1) for s in scales]
   assert any((p == 1).any() for p in pulls)
 
-  start, state, sums = [w.copy() for w in weights.values()], blank(one, rows), np.zeros(2)
-  for batch in evaluation(18, rows, starts=starts):
+  batches, cut = evaluation(18, rows, starts=starts)
+  start, state, sums = [w.copy() for w in weights.values()], blank(one, 1), np.zeros(2)
+  if rows == 2:  # the second begins where the trained weights leave the first
+    second = state
+    for batch in evaluation(18, starts=starts)[0].take(cut.length // 4):
+      second = segment(one, weights, batch, second)[3]
+    state = tf.nest.map_structure(lambda a, b: np.concatenate([a, b]), state, second)
+  for batch in batches:
     _, nats, tokens, after = segment(one, weights, batch, state)
     moves = slopes(one, weights, batch, state)
     sums += nats, tokens
@@ -95,13 +100,13 @@ def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
 
   judge = DynamicScorer(one, learning_rate=eta, decay=decay)
   judge.gather(training(3, 5, 4, starts), 3)
-  nats, tokens = scoring.accumulate(judge, evaluation(18, rows, starts=starts), rows)
+  nats, tokens = accumulate(judge, batches, cut)
   judge.restore()
   assert (tokens, sums[1]) == (17, 17)
   assert nats == pytest.approx(sums[0], rel=1e-4)
   still = DynamicScorer(one, learning_rate=1e-9, decay=decay)
   still.gather(training(3, 5, 4, starts), 3)
-  assert abs(nats_of(still, evaluation(18, rows, starts=starts), rows) - sums[0]) > 0.01 * sums[0]
+  assert abs(nats_of(still, batches, cut) - sums[0]) > 0.01 * sums[0]
 
 
 def test_models_of_any_size_take_steps_of_about_one_length():
@@ -111,7 +116,7 @@ def test_models_of_any_size_take_steps_of_about_one_length():
     judge = DynamicScorer(one, learning_rate=0, decay=0)
     judge.gather(training(4, 5, 3), 4)
     before = [w.numpy() for w in judge.weights]
-    judge.score(next(iter(evaluation(30))), one.initial_state(1))
+    judge.score(next(iter(evaluation(30)[0])), one.initial_state(1))
     lengths.append(sum(((w.numpy() - b)**2).sum() for w, b in zip(judge.weights, before, strict=True))**0.5)
   assert 0.4 < lengths[0] / lengths[1] < 2.5, lengths
 
@@ -121,7 +126,7 @@ def test_the_model_stays_as_it_was_and_so_does_the_figure():
   before = [v.numpy() for v in one.variables]
   judge = DynamicScorer(one, learning_rate=0.1, decay=0.1)
   judge.gather(training(4, 5, 3), 4)
-  first, second = (nats_of(judge, evaluation(30)) for _ in range(2))
+  first, second = (nats_of(judge, *evaluation(30)) for _ in range(2))
   assert first == second
   for v, b in zip(one.variables, before, strict=True):
     np.testing.assert_array_equal(v, b)
@@ -135,7 +140,7 @@ def test_a_text_that_repeats_itself_is_learned():
     judge = DynamicScorer(one, learning_rate=learning_rate, decay=0.0)
     judge.gather(training(4, 5, 10), 4)
     rows = evaluation_rows(len(text), 1, 10)
-    return nats_of(judge, streams.evaluation_stream(text, rows, length=10)) / (len(text) - 1)
+    return nats_of(judge, streams.evaluation_stream(text, rows, length=10), rows) / (len(text) - 1)
 
   assert nats(0.01) < 0.7 * nats(1e-9)
 
@@ -143,10 +148,8 @@ def test_a_text_that_repeats_itself_is_learned():
 def test_a_rate_that_is_too_high_is_told_of(tmp_path):
   judge = DynamicScorer(make(), learning_rate=1e38, decay=0.0)
   judge.gather(training(4, 5, 3), 4)
-  TEXT.tofile(tmp_path / 'tokens')
-  file = SimpleNamespace(path=tmp_path / 'tokens', dtype='uint8', num_tokens=30, num_starts=0)
   with pytest.raises(RunError, match='--dynamic_learning_rate'):
-    score_file(judge, file, batch_size=1, length=4)
+    score_file(judge, token_file(tmp_path, TEXT[:30]), batch_size=1, length=4)
 
 
 def test_native_kernels_agree_with_xla():
@@ -155,7 +158,7 @@ def test_native_kernels_agree_with_xla():
     same = one.with_backend(choice.choose(recurrence, one.config))
     judge = DynamicScorer(same, learning_rate=0.01, decay=0.1)
     judge.gather(training(4, 5, 3), 4)
-    results.append(nats_of(judge, evaluation(60)))
+    results.append(nats_of(judge, *evaluation(60)))
   assert results[0] == pytest.approx(results[1], rel=1e-4)
 
 
@@ -165,5 +168,5 @@ def test_weights_that_do_not_take_part_stay():
   judge = DynamicScorer(one, learning_rate=0.1, decay=0.1)
   judge.gather(training(4, 5, 3), 4)
   assert len(judge.rates) == len(one.trainable_variables) == len(one.variables) - 1
-  assert np.isfinite(nats_of(judge, evaluation(30)))
+  assert np.isfinite(nats_of(judge, *evaluation(30)))
   assert all(np.isfinite(r).all() for r in map(tf.convert_to_tensor, judge.rates))

@@ -1,6 +1,4 @@
 """Free-running evaluation against a plain loop in NumPy, and its independence of rows and chunks."""
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -9,6 +7,7 @@ import references
 import slow_model
 from charlm.evaluation import free_running
 from charlm.generation.random_streams import random_numbers
+from corpora import token_file
 
 V = 5
 TEXT = (np.random.default_rng(0).integers(0, 2, 62).cumsum() % V).astype(np.uint8)
@@ -18,10 +17,7 @@ STARTS = np.array([0, 7, 8, 30, 41])
 @pytest.fixture
 def make_file(tmp_path):
   def make(starts=()):
-    TEXT.tofile(tmp_path / 'tokens')
-    np.asarray(starts, np.int64).tofile(tmp_path / 'starts')
-    return SimpleNamespace(path=tmp_path / 'tokens', dtype='uint8', num_tokens=len(TEXT),
-                           starts_path=tmp_path / 'starts', num_starts=len(starts))
+    return token_file(tmp_path, TEXT, starts)
 
   return make
 

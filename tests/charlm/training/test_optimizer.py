@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from charlm.training import optimizer
+from charlm.workdir.variables import collect, restore
 from flags.errors import UserError
 from flags.training import TrainConfig
 
@@ -75,11 +76,11 @@ def test_each_optimizer_goes_on_from_what_a_checkpoint_has_of_it(name):
   variables, one, own = make()
   for g in gradients[:3]:
     one.apply(g, variables)
-  saved = variables.collect('model', variables) | variables.collect('optimizer', own)
+  saved = collect('model', variables) | collect('optimizer', own)
   one.apply(gradients[3], variables)
   again, other, its = make()
-  variables.restore('model', again, saved)
-  variables.restore('optimizer', its, saved)
+  restore('model', again, saved)
+  restore('optimizer', its, saved)
   other.apply(gradients[3], again)
   for a, b in zip(variables + own, again + its, strict=True):
     np.testing.assert_array_equal(a, b)

@@ -11,9 +11,7 @@ from charlm.training.resume import choose_config
 from charlm.workdir import checkpoint
 from data_pipeline import prepare
 from flags.config import Config
-from flags.data import DataConfig
 from flags.errors import RunError, UserError
-from flags.evaluation import EvaluateConfig
 from flags.network import ModelConfig
 from runs import TEXT, assert_same_run, flags
 
@@ -121,14 +119,10 @@ def test_what_is_no_file_may_name_a_workdir(tmp_path, monkeypatch, capsys):
     raise RunError('as far as the text')
 
   monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(prepare, 'prepare', stop)
+  monkeypatch.setattr(prepare, 'tokenize', stop)
   with pytest.raises(SystemExit):
     train.run(['charlm-train', '--workdir=pydoc'])
   assert capsys.readouterr().err.splitlines()[-1] == 'charlm-train: as far as the text'
-  (tmp_path / 'stdlib').write_text('a file of that name')
-  trained = DataConfig(corpus='stdlib')
-  assert evaluate.choose_data(EvaluateConfig(corpus='./stdlib'), trained)[1] == 'all'
-  assert evaluate.choose_data(EvaluateConfig(corpus='stdlib'), trained) == (trained, 'valid')
 
 
 def test_a_text_that_has_changed_is_refused(finished, tmp_path, capsys):
