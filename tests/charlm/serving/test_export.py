@@ -5,18 +5,20 @@ import pytest
 
 from charlm.serving import export
 from flags.errors import RunError, UserError
+from flags.serving import ExportConfig
 
 
 @pytest.fixture
 def quick(monkeypatch):
   """An export that writes one file, in place of a SavedModel."""
-  def fake(model, tokenizer, folder, facts):
+  def fake(model, tokenizer, config, folder, facts):
     (folder / 'saved_model.pb').write_text('model')
     if facts.get('fail'):
       raise facts['fail']
 
   monkeypatch.setattr(export, '_write', fake)
-  return lambda folder, version=0, **facts: export.export(None, None, folder, version=version, facts=facts)
+  return lambda folder, version=0, **facts: export.export(
+    None, None, ExportConfig(export_dir=str(folder), version=version), facts=facts)
 
 
 def test_version_is_one_more_than_the_newest(quick, tmp_path):
@@ -38,7 +40,7 @@ def test_an_existing_version_is_never_overwritten(quick, tmp_path):
 
 
 def test_a_version_that_appears_meanwhile_is_not_overwritten(quick, tmp_path, monkeypatch):
-  def write(model, tokenizer, folder, facts):
+  def write(model, tokenizer, config, folder, facts):
     (tmp_path / '1').mkdir()
     (tmp_path / '1' / 'first').touch()
     (folder / 'second').touch()
