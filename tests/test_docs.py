@@ -185,7 +185,7 @@ def test_flags_and_presets_exist(page):
   known = {f.name for group in groups for f in dataclasses.fields(group)}
   known |= {'help', 'helpfull', 'flagfile'}
   text = re.sub(r'^(tensorboard|tensorflow_model_server) .*$', '', DOCS[page], flags=re.MULTILINE)
-  text = re.sub(r'`(python -m benchmarks|tensorboard) ?[^`]*`', '', text)
+  text = re.sub(r'`(python -m benchmarks|tensorboard|tensorflow_model_server) ?[^`]*`', '', text)
   assert set(re.findall(r'(?<![\w-])--([a-z_]+)', text)) <= known
   assert set(re.findall(r'--preset=([a-z_]+)', text)) <= set(PRESETS)
   assert all((ROOT / f'benchmarks/{name}.py').exists() for name in re.findall(r'python -m benchmarks\.(\w+)', text))

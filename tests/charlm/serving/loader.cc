@@ -63,13 +63,13 @@ int main(int count, char** arguments) {
     status = bundle.GetSession()->Run(feeds, fetches, {}, &results);
     if (!status.ok()) {
       std::string message(status.message());
-      out << name << " -1 message " << message.size() << "\n" << message << "\n";
+      out << name << " -1\nmessage " << message.size() << "\n" << message << "\n";
       continue;
     }
     out << name << " " << results.size() << "\n";
     for (size_t i = 0; i < results.size(); i++) {
       tensorflow::TensorProto proto;
-      results[i].AsProtoTensorContent(&proto);
+      results[i].AsProtoField(&proto);
       std::string bytes = proto.SerializeAsString();
       out << names[i] << " " << bytes.size() << "\n" << bytes << "\n";
     }

@@ -73,7 +73,7 @@ def loader(tmp_path_factory):
   found = importlib.util.find_spec('tensorflow_text')
   text = [str(p) for p in pathlib.Path(found.origin).parent.rglob('_sentencepiece_tokenizer.so')] if found else []
   subprocess.run(['g++', '-std=c++17', '-w', '-O0', f'-I{tf.sysconfig.get_include()}',
-                  pathlib.Path(__file__).parent / 'loader.cc', '-o', program, f'-L{library}',
+                  pathlib.Path(__file__).parent / 'loader.cc', '-o', program, f'-L{library}', '-Wl,--no-as-needed',
                   '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', f'-Wl,-rpath,{library}', '-ldl'],
                  check=True)
 
