@@ -73,6 +73,12 @@ class ServedModel(tf.Module):
                     'generate': (self.generate, [text('prompt'), *options])}
     return functions
 
+  def num_bytes(self) -> int:
+    """Of the weights and tables, which are constants of the graph."""
+    constants = {id(c): c for function in self.functions.values()
+                 for c in function.get_concrete_function().captured_inputs if c.dtype not in (tf.resource, tf.variant)}
+    return sum(c.dtype.size * c.shape.num_elements() for c in constants.values())
+
   def serving_default(self, prompt: tf.Tensor) -> Answer:
     """prompt [B] -> text [B], written with the options of the export."""
     c = self._config

@@ -71,3 +71,13 @@ def test_a_folder_that_may_not_be_written_is_refused(quick, tmp_path, monkeypatc
   with pytest.raises(UserError, match=r'--export_dir=.*Permission denied'):
     quick(tmp_path)
   assert not list(tmp_path.iterdir())
+
+
+def test_a_model_too_large_for_a_graph_is_refused_in_one_line(serve, tmp_path, monkeypatch):
+  served = serve('byte')
+  numbers = sum(variable.shape.num_elements() for variable in served.model.variables)
+  assert 4 * numbers < served.served.num_bytes() < 12 * numbers
+  monkeypatch.setattr(export, 'MOST_BYTES', 1000)
+  with pytest.raises(RunError, match=r'take [\d,]+ bytes: expected at most 1,000'):
+    export.export(served.model, served.tokenizer, ExportConfig(export_dir=str(tmp_path)), facts={})
+  assert not list(tmp_path.iterdir())
