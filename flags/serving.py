@@ -1,6 +1,9 @@
 """Flags of charlm-export."""
 import dataclasses
+import itertools
 
+from flags import typed
+from flags.errors import UserError
 from flags.schema import Checked, field
 
 
@@ -14,3 +17,43 @@ class ExportConfig(Checked):
                        maximum=2**63 - 1, short='Version of the served model; 0 takes the next one')
   weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
                        short='Which weights: best (by validation loss) or last')
+  length: int = field(200, 'Tokens that serving_default writes, at most --max_new_tokens.', minimum=0,
+                      not_with='text_ops=none', short='Tokens that serving_default writes')
+  temperature: float = field(0.8, 'Of serving_default, as in charlm-sample.', minimum=0.0, not_with='text_ops=none',
+                             short='Of serving_default, as in charlm-sample')
+  top_k: int = field(0, 'Of serving_default, as in charlm-sample.', minimum=0, not_with='text_ops=none')
+  top_p: float = field(1.0, 'Of serving_default, as in charlm-sample.', above=0.0, maximum=1.0,
+                       not_with='text_ops=none')
+  seed: int = field(0, 'Of serving_default, which always writes the same text after the same prompt; generate takes a '
+                    'seed with each row.', minimum=0, maximum=2**31 - 1, not_with='text_ops=none')
+  stop: str = field('', 'A served text ends before this string, such as \\n for a line end; several are separated by '
+                    '|, and the first that turns up counts.', escapes=True,
+                    short='A text ends before this string, such as \\n for a line end')
+  max_new_tokens: int = field(4096, 'Most tokens that a row of one request writes; a request for more gets so many.',
+                              minimum=1, maximum=2**24, short='Most tokens that a row of a request writes')
+  max_prompt_tokens: int = field(2**17, 'Most tokens of a prompt or text; a request with a longer one is refused.',
+                                 minimum=1, maximum=2**24, short='Most tokens of a prompt or text')
+  max_batch_tokens: int = field(2**18, 'Most tokens of one request, in all rows together, read and to be written; a '
+                                'request for more is refused. It bounds the time and the memory of a request.',
+                                minimum=16, maximum=2**24, short='Most tokens of one request, in all rows together')
+  text_ops: str = field('auto', 'How texts become tokens: auto, in the served model, which for SentencePiece takes a '
+                        'server with TensorFlow Text; or none, the client sends token ids, to any server.',
+                        choices=['auto', 'none'])
+
+  @property
+  def stop_texts(self) -> list[bytes]:
+    """Those of --stop."""
+    return [text.encode('utf-8', 'surrogateescape') for text in self.stop.split('|')] if self.stop else []
+
+  def check(self) -> None:
+    texts = self.stop_texts
+    if not all(texts) or any(a in b for a, b in itertools.permutations(texts, 2)):
+      raise UserError(f'--stop={typed.escaped(self.stop)}: expected texts separated by |, none of them empty or within '
+                      'another')
+    try:
+      b''.join(texts).decode()
+    except UnicodeDecodeError:
+      raise UserError(f'--stop={self.stop!r}: expected UTF-8') from None
+    if self.max_batch_tokens <= self.max_new_tokens:
+      raise UserError(f'--max_batch_tokens={self.max_batch_tokens}: expected more than '
+                      f'--max_new_tokens={self.max_new_tokens}, for a prompt')

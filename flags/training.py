@@ -18,7 +18,7 @@ class TrainConfig(Checked):
                                    'the defaults of Keras: momentum=0.9 for sgd, which is slow without, or beta_1=0.8 '
                                    'for adam.')
   learning_rate: float = field(0.003, 'Highest learning rate. Lower it where the loss jumps up or is not finite; '
-                               'raise it where a short run learns too slowly.', above=0.0, maximum=3e38,
+                               'raise it where a short run learns too slowly.', above=0.0,
                                short='Highest learning rate; lower it where the loss jumps up')
   warmup_steps: int = field(50, 'Steps in which the learning rate rises from 0. Raise it where the first steps make '
                             'the loss jump.', minimum=0)

@@ -12,7 +12,7 @@ COMMANDS = {f'charlm-{module.name}': importlib.import_module(f'charlm.commands.{
             for module in pkgutil.iter_modules(charlm.commands.__path__) if module.name not in SHARED}
 for module in pkgutil.iter_modules(flags.__path__):
   importlib.import_module(f'flags.{module.name}')
-GROUPS = Checked.__subclasses__()
+GROUPS = [group for group in Checked.__subclasses__() if all('help' in f.metadata for f in dataclasses.fields(group))]
 FIELDS = [(group, f) for group in GROUPS for f in dataclasses.fields(group)]
 NEEDED = {'RunConfig': {'workdir': 'w'}}  # fields without which a group is refused
 

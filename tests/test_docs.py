@@ -5,17 +5,22 @@ folder with a few small texts. Commands of charlm run in this process, with what
 LOWERED; lines of other programs are looked at only, by CHECKED.
 """
 import dataclasses
+import functools
 import importlib
 import inspect
 import io
+import json
 import pathlib
 import re
 import shlex
 import sys
 
 import pytest
+import tensorflow as tf
 
+import rest
 from charlm.commands import evaluate, export, sample, train
+from charlm.serving import check
 from flags.config import Config
 from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
@@ -79,9 +84,23 @@ def check_server(*arguments):
   assert pathlib.Path(folder, '1/saved_model.pb').exists()
 
 
+def check_curl(url, option, body):
+  """The request, asked of the model in this process. STATE is that of an answer to `prefill`."""
+  name = url.removeprefix('http://localhost:8501/v1/models/').removesuffix(':predict')
+  signatures = loaded(f'served/{name}/1')
+  state = rest.predict(signatures, '{"signature_name": "prefill", "inputs": ["a"]}')['state']
+  assert option == '-d' and rest.predict(signatures, body.replace('STATE', json.dumps(state.tolist())))
+
+
+@functools.cache
+def loaded(folder):
+  return tf.saved_model.load(folder).signatures
+
+
 # Programs whose lines are not run, and what is looked at.
 CHECKED = {'make': check_make, 'pip': check_pip, 'python': check_python, 'bazel': check_bazel, '.': check_activate,
-           '.ci/run': lambda: read('.ci/run'), 'tensorboard': check_logdir, 'tensorflow_model_server': check_server}
+           '.ci/run': lambda: read('.ci/run'), 'tensorboard': check_logdir, 'tensorflow_model_server': check_server,
+           'curl': check_curl}
 
 
 def flag(word):
@@ -98,6 +117,16 @@ def shortened(command, arguments):
   added = FORCED | {name: value for name, value in SMALL.items() if name not in given}
   return [*(word for word in arguments if flag(word) not in FORCED),
           *(f'--{name}={value}' for name, value in added.items())]
+
+
+def lines(text):
+  """The commands of a block; one goes on over a line end after a backslash, or within quotes."""
+  found, held = [], ''
+  for line in text.replace('\\\n', '').splitlines():
+    held += line
+    if held.count("'") % 2 == 0:
+      found, held = [*found, held], ''
+  return found
 
 
 @pytest.fixture(scope='module')
@@ -121,6 +150,7 @@ def done():
 @pytest.mark.parametrize('page', [pytest.param(page, marks=[pytest.mark.slow] * (page in LONG)) for page in EXAMPLES])
 def test_examples_run(page, folder, done, monkeypatch):
   monkeypatch.chdir(folder)
+  monkeypatch.setattr(check, 'check', lambda *given: None)  # it takes a process; test_export.py of the command has it
 
   def run(line):
     program, *arguments = shlex.split(line, comments=True)
@@ -136,7 +166,7 @@ def test_examples_run(page, folder, done, monkeypatch):
     if language == 'python':
       exec(compile(text, page, 'exec'), {})
     else:
-      for line in text.replace('\\\n', '').splitlines():
+      for line in lines(text):
         run(line)
 
 
@@ -155,7 +185,7 @@ def test_flags_and_presets_exist(page):
   known = {f.name for group in groups for f in dataclasses.fields(group)}
   known |= {'help', 'helpfull', 'flagfile'}
   text = re.sub(r'^(tensorboard|tensorflow_model_server) .*$', '', DOCS[page], flags=re.MULTILINE)
-  text = re.sub(r'`(python -m benchmarks|tensorboard) ?[^`]*`', '', text)
+  text = re.sub(r'`(python -m benchmarks|tensorboard|tensorflow_model_server) ?[^`]*`', '', text)
   assert set(re.findall(r'(?<![\w-])--([a-z_]+)', text)) <= known
   assert set(re.findall(r'--preset=([a-z_]+)', text)) <= set(PRESETS)
   assert all((ROOT / f'benchmarks/{name}.py').exists() for name in re.findall(r'python -m benchmarks\.(\w+)', text))

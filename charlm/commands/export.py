@@ -24,12 +24,14 @@ def main(given: dict[str, Any]) -> None:
     from charlm.serving import export
     from charlm.workdir import trained_model
   opened = trained_model.load_model(chosen.workdir, chosen.weights)
-  path = export.export(opened.model, opened.tokenizer, chosen.export_dir, version=chosen.version,
-                       facts=facts(opened))
-  first = 'import tensorflow_text; ' if opened.tokenizer.trackable else ''
+  path = export.export(opened.model, opened.tokenizer, chosen, facts=facts(opened))
+  by_ids = chosen.text_ops == 'none'
+  first = 'import tensorflow_text; ' if not by_ids and opened.tokenizer.trackable else ''
+  asked = ("['prefill'](tokens=tf.constant([[0]]))['log_probs']" if by_ids else
+           "['serving_default'](prompt=tf.constant(['Once upon']))['text']")
   print(f'{path}\n'
         f"  in Python:  {first}import tensorflow as tf; model = tf.saved_model.load({typed.words(path)!r})\n"
-        "              model.signatures['serving_default'](prompt=tf.constant(['Once upon']))['text']\n"
+        f'              model.signatures{asked}\n'
         '  TF Serving: tensorflow_model_server --rest_api_port=8501 --model_name=charlm '
         f'{typed.flag("model_base_path", path.parent.resolve())}')
 

@@ -22,15 +22,38 @@ def random_numbers(seed: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | 
   """
   start, rows = tf.cast(start, tf.int64), seed.shape[0] or tf.shape(seed)[0]
   blocks = start // BLOCK + tf.range((length + 2 * BLOCK - 2) // BLOCK, dtype=tf.int64)
-  keys = tf.reshape(tf.stack(tf.meshgrid(seed, blocks, indexing='ij'), -1), [-1, 2])
+  streams = tf.reshape(_draw(tf.reshape(tf.stack(tf.meshgrid(seed, blocks, indexing='ij'), -1), [-1, 2])), [rows, -1])
+  wanted = tf.cast(start % BLOCK, tf.int32) + tf.range(length)
+  # Not a slice: XLA would compile one for each place where it begins.
+  return tf.gather(tf.transpose(streams), wanted)[:, :, None]
+
+
+def ragged_numbers(seed: tf.Tensor, start: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+  """As `random_numbers`, where each row passes over and takes as many as it needs; not for XLA.
+
+  Args:
+    seed: [B] int64.
+    start: [B] int32, how many numbers of its stream each row passes over.
+    lengths: [B] int32, how many it takes.
+
+  Returns:
+    numbers of all rows, one after the other [N] float32, and where those of each row begin [B] int32; others may lie
+    between them.
+  """
+  counts = (start % BLOCK + lengths + BLOCK - 1) // BLOCK  # of blocks
+  first = tf.cumsum(counts, exclusive=True)
+  blocks = tf.repeat(start // BLOCK - first, counts) + tf.range(tf.reduce_sum(counts))
+  keys = tf.stack([tf.repeat(seed, counts), tf.cast(blocks, tf.int64)], 1)
+  return tf.reshape(_draw(keys), [-1]), first * BLOCK + start % BLOCK
+
+
+def _draw(keys: tf.Tensor) -> tf.Tensor:
+  """(seed, block) [n, 2] int64 -> the numbers of each block [n, BLOCK]."""
   # Whole numbers, because XLA makes other floats of the same bits than TensorFlow does. alg='philox' is named because
   # XLA on a CPU is 60 times slower with the default.
   drawn = tf.map_fn(lambda key: tf.random.stateless_uniform([BLOCK], key, None, None, tf.int32, alg='philox'), keys,
                     fn_output_signature=tf.TensorSpec([BLOCK], tf.int32))
-  streams = tf.reshape(tf.cast(tf.bitwise.bitwise_and(drawn, 2**24 - 1), tf.float32) * 2.0**-24, [rows, -1])
-  wanted = tf.cast(start % BLOCK, tf.int32) + tf.range(length)
-  # Not a slice: XLA would compile one for each place where it begins.
-  return tf.gather(tf.transpose(streams), wanted)[:, :, None]
+  return tf.cast(tf.bitwise.bitwise_and(drawn, 2**24 - 1), tf.float32) * 2.0**-24
 
 
 def row_seeds(seed: int, rows: int) -> np.ndarray:

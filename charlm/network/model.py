@@ -3,6 +3,7 @@
 Source of the structure: Hafner, "Tips for Training Recurrent Neural Networks" (2017).
 """
 import copy
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,6 +13,7 @@ import tensorflow as tf
 
 from charlm.network import layers, wiring
 from charlm.network.backend import base
+from charlm.network.backend.packed import PackedStepping, Packing
 from charlm.network.backend.xla import XlaBackend
 from charlm.network.dropout import Dropout, Noise
 from charlm.network.recurrence import Lookup, Resets, add_projections
@@ -28,6 +30,13 @@ class Outputs(NamedTuple):
   logits: tf.Tensor  # [B, T, V] float32
   features: tf.Tensor  # [T, B, n], what the logits are made of
   states: Any  # after each token: a nest like the state's, of [T, B, H]
+
+
+class Reader(NamedTuple):
+  """The model in core operations, its weights read once: for programs without XLA. The logits follow from the state."""
+  read: Callable[..., Any]  # (tokens, state, packing=None) -> states after each token, as `PackedStepping` has them
+  logits: Callable[[Any], tf.Tensor]  # state, a nest of [B, H] -> [B, V] of the next token
+  vocab_size: int
 
 
 class _Prepared(NamedTuple):
@@ -142,9 +151,30 @@ class LanguageModel(tf.Module):
 
     return step
 
+  def reader(self) -> Reader:
+    """The model for texts of different lengths, side by side. Later changes of the weights do not reach it."""
+    calm, dtype = Dropout(self.config), self.config.compute_dtype
+    prepared = self._prepare(PackedStepping(dtype), XlaBackend(dtype).stepping(), calm, None)
+    packed: list[Any] = [*prepared.layers]  # of this backend: they take a packing, too
+
+    def read(tokens: tf.Tensor, state: Any, packing: Packing | None = None) -> Any:
+      layers: list[Any] = [functools.partial(layer, packing=packing) for layer in packed]
+      return self._features(prepared._replace(layers=layers), tokens, state, calm, None)[1]
+
+    def logits(state: Any) -> tf.Tensor:
+      return prepared.logits(self._combine([tf.nest.flatten(s)[0] for s in state]))
+
+    return Reader(read, logits, self.vocab_size)
+
   def _read(self, prepared: _Prepared, tokens: tf.Tensor, state: Any, dropout: Dropout,
             resets: list[Resets] | None) -> Outputs:
     """The forward pass: tokens [T, B], or [B] of a backend that is stepping. -> Outputs, time first."""
+    features, states = self._features(prepared, tokens, state, dropout, resets)
+    return Outputs(prepared.logits(features), features, states)
+
+  def _features(self, prepared: _Prepared, tokens: tf.Tensor, state: Any, dropout: Dropout,
+                resets: list[Resets] | None) -> tuple[tf.Tensor, Any]:
+    """-> what the logits of each token are made of, and the states after each token."""
     outputs: list[tf.Tensor] = []
     upward: list[tf.Tensor] = []
     states = []
@@ -155,8 +185,7 @@ class LanguageModel(tf.Module):
       states.append(after)
       outputs.append(dropout.drop('dropout', y, i))
       upward.append(dropout.drop('layer_dropout', outputs[-1], i))
-    features = dropout.drop('output_dropout', self._combine(outputs))
-    return Outputs(prepared.logits(features), features, tuple(states))
+    return dropout.drop('output_dropout', self._combine(outputs)), tuple(states)
 
   def _combine(self, outputs: list[tf.Tensor]) -> tf.Tensor:
     return wiring.combine(self.config.combine, self.config.wiring, outputs)

@@ -2,6 +2,7 @@
 
     EXPORT_DIR/<integer>/saved_model.pb, variables/     what TF Serving reads
     EXPORT_DIR/<integer>/assets.extra/charlm.json       facts about the model
+    EXPORT_DIR/<integer>/assets.extra/tf_serving_warmup_requests
 """
 import errno
 import json
@@ -12,22 +13,26 @@ from typing import Any
 import tensorflow as tf
 
 from charlm.network.model import LanguageModel
-from charlm.serving.signatures import DEFAULT_TOKENS, MAX_TOKENS, ServedModel
+from charlm.serving import check, warm_up
+from charlm.serving.signatures import ServedModel
 from data_pipeline import atomic
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import RunError, UserError
-from flags.generation import SampleConfig
+from flags.serving import ExportConfig
+
+LIMITS = 'max_new_tokens', 'max_prompt_tokens', 'max_batch_tokens'
+SAMPLING = 'temperature', 'top_k', 'top_p', 'seed'
+MOST_BYTES = 2**31 - 2**26  # a Protocol Buffer has at most 2 GB; the rest of the graph takes a few MB
 
 
-def export(model: LanguageModel, tokenizer: Tokenizer, export_dir: str | pathlib.Path, *, version: int = 0,
+def export(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, *,
            facts: dict[str, Any]) -> pathlib.Path:
   """Writes the SavedModel.
 
   Args:
     model: on a backend that runs in any function.
     tokenizer: the model's.
-    export_dir: made where it is missing.
-    version: name of the model's folder; 0 is one more than the newest there.
+    config: where to, in which version, and what the signatures do.
     facts: what else charlm.json is to say, {name: JSON value}.
 
   Returns:
@@ -35,12 +40,12 @@ def export(model: LanguageModel, tokenizer: Tokenizer, export_dir: str | pathlib
 
   Raises:
     UserError: the version exists, or the folder cannot be made.
-    RunError: the model could not be written.
+    RunError: the model could not be written, or does not answer as it should.
   """
-  target = _new_version(export_dir, version)
+  target = _new_version(config.export_dir, config.version)
   try:
     with atomic.folder(target) as folder:
-      _write(model, tokenizer, folder, facts)
+      _write(model, tokenizer, config, folder, facts)
   except (OSError, tf.errors.OpError) as error:
     if target.exists():  # another export was quicker
       raise _version_exists(target) from None
@@ -78,14 +83,28 @@ def _version_exists(target: pathlib.Path) -> UserError:
                    f'{newest + 1}')
 
 
-def _write(model: LanguageModel, tokenizer: Tokenizer, folder: pathlib.Path, facts: dict[str, Any]) -> None:
-  """Writes what the folder of a version holds."""
-  served, options = ServedModel(model, tokenizer), SampleConfig()
-  signatures = {'serving_default': served.serving_default, 'generate': served.generate}
-  tf.saved_model.save(served, os.fsencode(folder).decode(), signatures)
-  facts = {'tokenizer': tokenizer.kind, 'vocab_size': tokenizer.vocab_size, 'most_new_tokens': MAX_TOKENS,
-           'serving_default': {'max_new_tokens': DEFAULT_TOKENS, 'temperature': options.temperature,
-                               'top_k': options.top_k, 'top_p': options.top_p, 'seed': options.seed}, **facts}
+def _write(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, folder: pathlib.Path,
+           facts: dict[str, Any]) -> None:
+  """Writes what the folder of a version holds, and checks it."""
+  served = ServedModel(model, tokenizer, config)
+  if (size := served.num_bytes()) > MOST_BYTES:
+    raise RunError(f'the weights of this model and their tables take {size:,} bytes: expected at most {MOST_BYTES:,}, '
+                   'as a graph with more cannot be written')
+  requests = warm_up.requests(served)
+  answers = check.answers_of(served, requests)
+  tf.saved_model.save(served, os.fsencode(folder).decode(), served.functions)
   extra = folder / 'assets.extra'
   extra.mkdir()
-  (extra / 'charlm.json').write_text(json.dumps(facts, indent=2) + '\n')
+  (extra / 'charlm.json').write_text(json.dumps({**_own_facts(served, tokenizer, config), **facts}, indent=2) + '\n')
+  warm_up.write(extra / warm_up.FILE, requests)
+  check.check(folder, requests, answers, served.libraries)
+
+
+def _own_facts(served: ServedModel, tokenizer: Tokenizer, config: ExportConfig) -> dict[str, Any]:
+  """What a client may want to know of the signatures."""
+  found = {'tokenizer': tokenizer.kind, 'vocab_size': tokenizer.vocab_size, 'state_size': served.state_size,
+           'stop': [text.decode() for text in config.stop_texts], **{name: getattr(config, name) for name in LIMITS}}
+  if 'serving_default' in served.functions:
+    count = min(config.length, config.max_new_tokens)
+    found['serving_default'] = {'max_new_tokens': count, **{name: getattr(config, name) for name in SAMPLING}}
+  return found

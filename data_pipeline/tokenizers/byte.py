@@ -36,4 +36,4 @@ class ByteTokenizer(Tokenizer):
     import tensorflow as tf
     # Joined to one string, because decode_raw pads or refuses strings of different lengths.
     values = tf.cast(tf.io.decode_raw(tf.strings.reduce_join(text), tf.uint8), tf.int32)
-    return tf.RaggedTensor.from_row_lengths(values, tf.strings.length(text))
+    return tf.RaggedTensor.from_row_lengths(values, tf.strings.length(text), validate=False)

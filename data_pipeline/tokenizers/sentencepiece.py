@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from data_pipeline.tokenizers.base import REPLACEMENT, Tokenizer, decode_blocks, token_dtype
+from data_pipeline.tokenizers.ragged import join_rows
 from flags.errors import UserError
 
 if TYPE_CHECKING:
@@ -85,10 +86,14 @@ class SentencePieceTokenizer(Tokenizer):
     import tensorflow as tf
     text = tf.strings.unicode_transcode(text, 'UTF-8', 'UTF-8')
     parts = tf.strings.split(text, SPACE_MARK)  # [B, None]
-    ids = self.trackable.tokenize(parts.values)
-    mark = tf.tile(tf.constant([self._mark_ids]), [ids.nrows(), 1])
-    ids = parts.with_values(tf.concat([ids, tf.RaggedTensor.from_tensor(mark)], axis=1))
-    return ids.merge_dims(1, 2)[:, :-len(self._mark_ids)]
+    ids, rows = self.trackable.tokenize(parts.values), parts.value_rowids()
+    # By another part of its text.
+    followed = tf.cast(tf.equal(rows, tf.concat([rows[1:], [-1]], 0)[:tf.size(rows)]), tf.int64)
+    marks = tf.RaggedTensor.from_row_lengths(tf.tile(tf.constant(self._mark_ids), [tf.reduce_sum(followed)]),
+                                             len(self._mark_ids) * followed, validate=False)
+    ids = join_rows(ids, marks)
+    splits = tf.gather(ids.row_splits, parts.row_splits)
+    return tf.RaggedTensor.from_row_splits(ids.values, splits, validate=False)
 
   def _piece(self, i: int) -> bytes:
     """The bytes of token i."""

@@ -18,6 +18,7 @@ OTHERS = r'(trained with|charlm-\w+|tensorboard|tensorflow_model_server)\b[^\n]*
 NEVER = {  # (command, flag): why no such message can come
   ('evaluate', 'tokenizer'): 'the model brings its tokenizer; none is learned',
   ('evaluate', 'vocab_size'): 'the model brings its tokenizer; none is learned',
+  ('train', 'num_samples'): 'it writes one sample at a time',
   ('sample', 'corpus'): 'it reads no text',
   ('export', 'corpus'): 'it reads no text',
   ('export', 'recurrence'): 'it takes XLA, whatever is there',

@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import pickle
+import re
 import shutil
 import site
 import sys
@@ -13,7 +14,8 @@ import pytest
 
 from charlm.commands import evaluate, export, sample, train
 from charlm.workdir import checkpoint
-from runs import TEXT
+from data_pipeline import token_files
+from runs import ACCOUNT, TEXT
 from source_tree import FILES, IMPORTS, PACKAGES, ROOT
 
 SECRET = '/home/somebody/secret'
@@ -82,7 +84,7 @@ def refused(capsys, run, *arguments):
     run(['charlm', *arguments])
   told = capsys.readouterr().err
   assert exit_.value.code in (1, 2) and 'Traceback' not in told
-  assert all(line.startswith(('warning: ', 'charlm: ')) for line in told.splitlines()), told
+  assert all(line.startswith(('warning: ', 'charlm: ')) or re.match(ACCOUNT, line) for line in told.splitlines()), told
   return told.splitlines()[-1]
 
 
@@ -134,9 +136,11 @@ def test_a_cache_that_says_its_tokens_are_objects_is_made_anew(planted, workdir,
   figures = capsys.readouterr().out
   path, = cache.rglob('tokens.json')
   facts = json.loads(path.read_text())
+  del facts['digest']
   for split, own in facts.items():
     (path.parent / f'{split}.tokens').write_bytes(bytes(8 * own['num_tokens']))
     own['dtype'] = 'object'
+  facts['digest'] = token_files._digest(path.parent, facts)
   path.write_text(json.dumps(facts))
   evaluate.run(arguments)
   assert capsys.readouterr().out == figures
@@ -158,6 +162,6 @@ def test_no_module_unpickles_or_evaluates():
     for node in ast.walk(ast.parse((ROOT / file).read_text(encoding='utf-8'))):
       if isinstance(node, ast.Call):
         assert not (isinstance(node.func, ast.Name) and node.func.id in ('eval', 'exec', '__import__')), file
-        assert not {'allow_pickle'} & {k.arg for k in node.keywords}, file
+        assert not [k for k in node.keywords if k.arg == 'allow_pickle' and ast.unparse(k.value) != 'False'], file
         assert not (isinstance(node.func, ast.Attribute) and node.func.attr == 'load_model'
                     and 'keras' in ast.unparse(node.func)), file

@@ -113,6 +113,8 @@ IGNORED = [  # the flag without effect, what makes it so
         {'dynamic_learning_rate': 0.5}, {'dynamic_decay': 0.5}, {'dynamic_length': 5}, {'dynamic_statistics': 5})),
     (EvaluateConfig, {'seed': 5}, {'mc_dropout': 0}),
     (ModelConfig, {'dropout_per': 'sequence'}, {'dropout': 0.0}),
+    *((ExportConfig, one, {'text_ops': 'none'}) for one in (
+        {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5})),
 ]
 
 

@@ -5,13 +5,15 @@ import pytest
 
 from charlm.commands import export
 from charlm.network.model import LanguageModel
+from charlm.serving import check
 from charlm.workdir import checkpoint, layout, variables
 from data_pipeline.tokenizers.byte import ByteTokenizer
 from flags.config import Config
 from flags.network import ModelConfig
 
 
-def test_command_says_where_the_model_went(tmp_path, capsys):
+def test_command_says_where_the_model_went(tmp_path, capsys, monkeypatch):
+  monkeypatch.setattr(check, 'check', lambda *given: None)  # it takes a process; tests of serving have it
   folder, tokenizer = tmp_path / 'workdir', ByteTokenizer()
   chosen = Config(model=ModelConfig(embedding_size=8, input_units=16, units=16))
   layout.save_config(folder, chosen, tokenizer)
@@ -29,5 +31,16 @@ def test_command_says_where_the_model_went(tmp_path, capsys):
 def test_command_tells_mistakes_in_one_line(flags, named, capsys):
   with pytest.raises(SystemExit) as ended:
     export.run(['charlm-export', *flags])
+  told = capsys.readouterr().err
+  assert ended.value.code == 2 and told.startswith(f'charlm-export: {named}') and told.count('\n') == 1
+
+
+@pytest.mark.parametrize('flags, named', [
+  (['--max_batch_tokens=4096'], '--max_batch_tokens=4096'), (['--max_new_tokens=0'], '--max_new_tokens=0'),
+  (['--stop=a|ab'], '--stop=a|ab'), (['--length=5', '--text_ops=none'], '--length=5'),
+  (['--text_ops=some'], '--text_ops=some'), (['--top_p=0'], '--top_p=0'), (['--temperature=nan'], '--temperature=nan')])
+def test_options_of_the_signatures_are_checked(flags, named, capsys):
+  with pytest.raises(SystemExit) as ended:
+    export.run(['charlm-export', '--workdir=w', '--export_dir=x', *flags])
   told = capsys.readouterr().err
   assert ended.value.code == 2 and told.startswith(f'charlm-export: {named}') and told.count('\n') == 1

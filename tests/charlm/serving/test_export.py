@@ -5,18 +5,20 @@ import pytest
 
 from charlm.serving import export
 from flags.errors import RunError, UserError
+from flags.serving import ExportConfig
 
 
 @pytest.fixture
 def quick(monkeypatch):
   """An export that writes one file, in place of a SavedModel."""
-  def fake(model, tokenizer, folder, facts):
+  def fake(model, tokenizer, config, folder, facts):
     (folder / 'saved_model.pb').write_text('model')
     if facts.get('fail'):
       raise facts['fail']
 
   monkeypatch.setattr(export, '_write', fake)
-  return lambda folder, version=0, **facts: export.export(None, None, folder, version=version, facts=facts)
+  return lambda folder, version=0, **facts: export.export(
+    None, None, ExportConfig(export_dir=str(folder), version=version), facts=facts)
 
 
 def test_version_is_one_more_than_the_newest(quick, tmp_path):
@@ -38,7 +40,7 @@ def test_an_existing_version_is_never_overwritten(quick, tmp_path):
 
 
 def test_a_version_that_appears_meanwhile_is_not_overwritten(quick, tmp_path, monkeypatch):
-  def write(model, tokenizer, folder, facts):
+  def write(model, tokenizer, config, folder, facts):
     (tmp_path / '1').mkdir()
     (tmp_path / '1' / 'first').touch()
     (folder / 'second').touch()
@@ -68,4 +70,14 @@ def test_a_folder_that_may_not_be_written_is_refused(quick, tmp_path, monkeypatc
   monkeypatch.setattr(os, 'access', lambda path, mode: False)
   with pytest.raises(UserError, match=r'--export_dir=.*Permission denied'):
     quick(tmp_path)
+  assert not list(tmp_path.iterdir())
+
+
+def test_a_model_too_large_for_a_graph_is_refused_in_one_line(serve, tmp_path, monkeypatch):
+  served = serve('byte')
+  numbers = sum(variable.shape.num_elements() for variable in served.model.variables)
+  assert 4 * numbers < served.served.num_bytes() < 12 * numbers
+  monkeypatch.setattr(export, 'MOST_BYTES', 1000)
+  with pytest.raises(RunError, match=r'take [\d,]+ bytes: expected at most 1,000'):
+    export.export(served.model, served.tokenizer, ExportConfig(export_dir=str(tmp_path)), facts={})
   assert not list(tmp_path.iterdir())
