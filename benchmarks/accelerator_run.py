@@ -2,9 +2,8 @@
 
     python run.py [--steps=N] [--repeats=N] [NAME ..]
 
-It needs jax of a version in JAX, and nothing else. charlm's benchmarks/accelerator.py wrote the programs. The first
-step of each is compared with what a CPU made of it. Where PyTorch is, its GRU and LSTM (cuDNN) take turns with them.
-"""
+It needs jax of a version in JAX, and nothing else. charlm's benchmarks/accelerator.py wrote them. The first step of
+each is compared with what a CPU made of it. Where PyTorch is, its GRU and LSTM (cuDNN) take turns with them."""
 import argparse
 import dataclasses
 import importlib.util
@@ -60,9 +59,7 @@ def measure(jax, name, facts, steps, repeats):
 
 
 def measure_torch(facts, steps, repeats):
-  """-> seconds of a step of PyTorch in each repeat, [] where it is not installed."""
-  if not importlib.util.find_spec('torch'):
-    return []
+  """-> seconds of a step of PyTorch in each repeat."""
   given = dict(facts['sizes'], cell=facts['cell'], precision=facts['precision'], steps=steps, repeats=repeats)
   command = [sys.executable, HERE / 'torch_step.py', json.dumps(given)]
   return json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
@@ -92,8 +89,8 @@ def main():
     facts = json.loads((HERE / f'{name}.json').read_text())
     seconds, compiling, off = measure(jax, name, facts, args.steps, args.repeats)
     row(name, facts['sizes'], seconds, ', '.join(f'{far:.0e}' for far in off.values()), f'{compiling:.0f}')
-    if seconds := measure_torch(facts, args.steps, args.repeats):
-      row(f'PyTorch {name}', facts['sizes'], seconds, '', '')
+    if importlib.util.find_spec('torch'):
+      row(f'PyTorch {name}', facts['sizes'], measure_torch(facts, args.steps, args.repeats), '', '')
     wrong += [f'{name}: {metric}' for metric, (_, most) in facts['expected'].items() if not off[metric] <= most]
   if wrong:
     sys.exit(f'the first step is not the one that the CPU made: {", ".join(wrong)}')

@@ -71,19 +71,20 @@ class Form(NamedTuple):
   """How the loops are written for a compiler. What they compute is the same.
 
   Attributes:
-    lean: the forward loop writes one tensor for each token, and not many; the gradient's writes the gradient of the
-      states alone, and all else is computed from it again, after the loop, for all tokens at once. On a GPU each tensor
-      that a loop writes takes a kernel, and arithmetic takes no time. On a CPU it does, and slices of what a loop reads
-      keep XLA from vectorising (cells.py).
+    packed: the forward loop writes one tensor for each token, and not many. On a GPU each takes a kernel; on a CPU
+      slices of what a loop reads keep XLA from vectorising (cells.py).
+    brief: the gradient's loop writes the gradient of the states alone. All else is computed from it again, after the
+      loop, for all tokens at once: on an accelerator arithmetic takes less time than waiting for it at each token.
     apart: the product for dU is kept apart from the gradient's loop, by an operation that only XLA has. The TPU's
       compiler otherwise takes its operands into the loop: a copy and a slice for each token.
   """
-  lean: bool = False
+  packed: bool = False
+  brief: bool = False
   apart: bool = False
 
 
 # By platform.
-FORMS = {'CPU': Form(), 'GPU': Form(lean=True), 'TPU': Form(lean=True, apart=True)}
+FORMS = {'CPU': Form(), 'GPU': Form(packed=True, brief=True), 'TPU': Form(brief=True, apart=True)}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -186,7 +187,7 @@ class Recurrence:
     units, gates = U.shape[0], sum(self.cell.groups)
     state = units if self.cell.states == 1 else (units,) * self.cell.states
     of_norm = NORMS[self.norm].sizes(gates, len(self.cell.groups), units)
-    return arrays.Layout((state, (of_norm, [units] * self.cell.saved)), self.form.lean)
+    return arrays.Layout((state, (of_norm, [units] * self.cell.saved)), self.form.packed)
 
   def _forward(self, x: Gates, state: Any, weights: Weights, masks: Sequence[Mask],
                resets: Resets | None) -> tuple[Any, list[tf.Tensor]]:
@@ -225,17 +226,17 @@ class Recurrence:
         zeros, reset = nest(tf.zeros_like, dstate), tf.gather(resets.where, t)
         dreset = nest(tf.add, dreset, where_reset(reset, dstate, zeros))
         dstate = where_reset(reset, zeros, dstate)
-      if self.form.lean:
+      if self.form.brief:
         return i + 1, dstate, arrays.write(outputs, t, dafter), (), dreset
       return i + 1, dstate, arrays.write(outputs, t, (dx, dproduct)), nest(tf.add, sums, of_weights), dreset
 
-    zeros, lean = nest(tf.zeros_like, start), self.form.lean
-    left = layout.columns[0] if lean else ([units] * (columns // units), columns)
+    zeros, brief = nest(tf.zeros_like, start), self.form.brief
+    left = layout.columns[0] if brief else ([units] * (columns // units), columns)
     sums = nest(lambda w: tf.zeros([tf.shape(h)[1], w.shape[-1]], h.dtype), (weights.gain, weights.cell))
-    loop = (0, zeros, nest(lambda n: arrays.array(steps, n, h), left), () if lean else sums, zeros if resets else ())
+    loop = (0, zeros, nest(lambda n: arrays.array(steps, n, h), left), () if brief else sums, zeros if resets else ())
     _, dstart, outputs, sums, dreset = tf.while_loop(lambda i, *_: i < steps, body, loop)
     left = arrays.stack(outputs)
-    if lean:
+    if brief:
       *left, _, sums = self._gradient(left, previous, layout.split(written)[1], weights, factors(None))
     dx, dproducts = left
     dgain, dcell = nest(lambda s: tf.reduce_sum(s, list(range(s.shape.rank - 1))), sums)

@@ -16,9 +16,13 @@ from tensorflow.compiler.xla.service import hlo_pb2
 
 # Functions that are called: their place in PJRT_Api and the size of their arguments, both counted in pointers. New
 # versions add to the end.
-CALLS = {'Error_Message': (6, 5), 'Plugin_Initialize': (8, 2), 'Executable_OptimizedProgram': (53, 4),
-         'TopologyDescription_Create': (87, 7), 'Compile': (94, 8), 'Executable_GetCompiledMemoryStats': (101, 15)}
+CALLS = {'Error_Destroy': (5, 3), 'Error_Message': (6, 5), 'Plugin_Initialize': (8, 2), 'Executable_Destroy': (45, 3),
+         'Executable_OptimizedProgram': (53, 4), 'TopologyDescription_Create': (87, 7), 'Compile': (94, 8),
+         'Executable_GetCompiledMemoryStats': (101, 15)}
 ONE_DEVICE = b'\x1a\x0f\x08' + b'\xff' * 9 + b'\x01\x20\x01\x28\x01'  # CompileOptionsProto: ordinal -1, one replica
+# Else libtpu asks the network which TPU this machine has, for a minute, and is for one process at a time.
+FOR_LIBTPU = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ACCELERATOR_TYPE': 'v5litepod-4', 'TPU_WORKER_HOSTNAMES': 'localhost',
+              'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}
 NO_WORK = {'parameter', 'constant', 'tuple', 'get-tuple-element', 'bitcast'}
 
 
@@ -63,9 +67,8 @@ class Compiler:
     found = importlib.util.find_spec(package)
     if found is None or not found.submodule_search_locations:
       raise ModuleNotFoundError(f'{package} is not installed')
-    for name, value in ('TPU_SKIP_MDS_QUERY', '1'), ('TPU_ACCELERATOR_TYPE', 'v5litepod-4'):
-      os.environ.setdefault(name, value)  # else libtpu asks the network which TPU this machine has, for a minute
-    self._alive: list[bytes] = []  # what the plugin has pointers to
+    os.environ |= FOR_LIBTPU
+    self._texts: list[bytes] = []  # that the plugin has pointers to
     plugin = ctypes.CDLL(str(pathlib.Path(found.submodule_search_locations[0]) / library))
     plugin.GetPjrtApi.restype = ctypes.POINTER(ctypes.c_void_p)
     self._api = plugin.GetPjrtApi()
@@ -80,29 +83,36 @@ class Compiler:
   def compile(self, hlo: bytes) -> tuple[Any, Memory]:
     """A serialized HloModuleProto -> the optimized HloModuleProto, and what it takes. Raises Refused."""
     program = (ctypes.c_void_p * 6)(48, 0, *self._text(hlo), *self._text('hlo'))
-    executable = self._call('Compile', self._topology, ctypes.addressof(program), *self._text(ONE_DEVICE), 0)[-1]
+    try:
+      executable = self._call('Compile', self._topology, ctypes.addressof(program), *self._text(ONE_DEVICE), 0)[-1]
+    finally:
+      del self._texts[-3:]
     memory = Memory(*self._call('Executable_GetCompiledMemoryStats', executable)[3:8])
     program = (ctypes.c_void_p * 6)(48)
     self._call('Executable_OptimizedProgram', executable, ctypes.addressof(program))  # how large
     room = ctypes.create_string_buffer(program[3])
     program[2] = ctypes.addressof(room)
     self._call('Executable_OptimizedProgram', executable, ctypes.addressof(program))
+    self._call('Executable_Destroy', executable)
     # An HloModuleProtoWithConfig: its first field is the module, as is that of an HloProto.
     return hlo_pb2.HloProto.FromString(room.raw).hlo_module, memory
 
   def _text(self, text):
     """-> pointer and length."""
-    self._alive.append(text if isinstance(text, bytes) else text.encode())
-    return ctypes.cast(ctypes.c_char_p(self._alive[-1]), ctypes.c_void_p).value, len(self._alive[-1])
+    self._texts.append(text if isinstance(text, bytes) else text.encode())
+    return ctypes.cast(ctypes.c_char_p(self._texts[-1]), ctypes.c_void_p).value, len(self._texts[-1])
 
   def _call(self, name, *inputs):
     """-> pointers and numbers of the arguments after the call. Raises Refused."""
     place, size = CALLS[name]
     arguments = (ctypes.c_void_p * size)(8 * size, None, *inputs)
-    error = ctypes.CFUNCTYPE(ctypes.c_void_p, ctypes.c_void_p)(self._api[place])(ctypes.addressof(arguments))
-    if error and name != 'Error_Message':
+    result = None if name.startswith('Error') else ctypes.c_void_p
+    error = ctypes.CFUNCTYPE(result, ctypes.c_void_p)(self._api[place])(ctypes.addressof(arguments))
+    if error:
       message = self._call('Error_Message', error)
-      raise Refused(ctypes.string_at(message[3], message[4]).decode())
+      text = ctypes.string_at(message[3], message[4]).decode()
+      self._call('Error_Destroy', error)
+      raise Refused(text)
     return [a or 0 for a in arguments]
 
 

@@ -1,9 +1,10 @@
 """The training step compiles for chips that are not here, fits them, and its loops are what they should be."""
 import functools
+import itertools
 
 import pytest
 import tensorflow as tf
-from tensorflow.compiler.xla.service import hlo_pb2
+from tensorflow.compiler.xla import xla_data_pb2
 
 import learners
 from charlm.network.backend import choice
@@ -17,11 +18,11 @@ V = 11
 MEMORY = {'v5e': 16 * 2**30, 'v6e': 32 * 2**30, 'h100': 80 * 10**9}
 NOISE = dict(dropout=0.2, zoneout=0.1, recurrent_dropout=0.2, reset_probability=0.1, initial_state='noise')
 OWN_PREDICTIONS = dict(multi_step=5, professor_forcing=0.5)
-# What differs from the layer-norm GRU, and how many loops there are: two layers there and back, and what writes texts
-# of its own and judges them.
+# What differs from the layer-norm GRU, and how many loops there are: two layers, forward and back; for own predictions
+# also the rollouts' three, and eight of the discriminator: both directions of both behaviours, forward and back.
 KINDS = {'gru': ({}, 4), 'lstm': (dict(cell='lstm', cell_norm=True), 4), 'documents': (dict(documents=True), 4),
          'noise': (NOISE, 4), 'bfloat16': (dict(compute_dtype='bfloat16'), 4),
-         'own predictions': (OWN_PREDICTIONS, 10)}
+         'own predictions': (OWN_PREDICTIONS, 15)}
 
 
 @functools.cache
@@ -53,12 +54,14 @@ def compiled(chip, **options):
   return list(compilers.loops(module)), memory
 
 
-@pytest.mark.parametrize('chip', MEMORY)
-@pytest.mark.parametrize('kind', KINDS)
+QUICK = [('gru', 'v6e'), *((kind, chip) for kind in list(KINDS)[:-1] for chip in ('v5e', 'h100'))]
+
+
+@pytest.mark.parametrize('kind, chip', [pytest.param(*both, marks=[] if both in QUICK else [pytest.mark.slow])
+                                        for both in itertools.product(KINDS, MEMORY)])
 def test_step_compiles(kind, chip):
   options, count = KINDS[kind]
   loops, memory = compiled(chip, **options)
-  print(kind, chip, loops, memory)
   assert len(loops) == count
   assert memory.aliased > 0.9 * memory.outputs, 'variables are updated in place'
   assert memory.total < MEMORY[chip]
@@ -66,20 +69,20 @@ def test_step_compiles(kind, chip):
 
 @pytest.mark.parametrize('length', [20, 150, 1000])
 def test_gpu_knows_how_often_a_loop_runs(length):
-  """Else it asks the host after each token. The last operations are those that a chip would wait for."""
-  loops, _ = compiled('h100', length=length)
+  """Else it asks the host after each token. A pass over a token is 6 kernels forward, 9 back."""
+  loops, _ = compiled('h100', batch_size=64, length=length, units=512)
   assert [loop.trips for loop in loops] == [length] * 4
   kernels = sorted(loop.kernels for loop in loops)
-  assert max(kernels[:2]) <= 7 and max(kernels) <= 8
+  assert kernels[1] <= 6 and kernels[3] <= 9
 
 
 @pytest.mark.slow
 def test_cycles_of_a_token_on_a_tpu():
-  """As the compiler guesses them, at the size of the benchmarks. The gradient's are 46,300 without the barrier."""
+  """As the compiler guesses them, at the size of the benchmarks. The gradient's were 57,900 as a CPU has it."""
   loops, _ = compiled('v5e', batch_size=64, length=200, units=512)
   forward, backward = sorted(loop.cycles for loop in loops)[::2]
   assert 10_000 < forward <= 17_500
-  assert 10_000 < backward <= 44_000
+  assert 10_000 < backward <= 28_000
 
 
 @pytest.mark.parametrize('dtype, precision', [('float32', 'DEFAULT'), ('full_float32', 'HIGHEST')])
@@ -89,7 +92,7 @@ def test_full_float32_is_kept_on_a_tpu(dtype, precision):
   product = tf.function(network.product, jit_compile=True)
   a = tf.ones([128, 128])
   module, _ = compiler('v5e').compile(product.experimental_get_compiler_ir(a, a)(stage='hlo_serialized'))
-  names = hlo_pb2.xla_data_pb2.PrecisionConfig.Precision.Name
+  names = xla_data_pb2.PrecisionConfig.Precision.Name
   found = [[names(p) for p in i.precision_config.operand_precision] or ['DEFAULT'] for c in module.computations
            for i in c.instructions if i.opcode in ('dot', 'convolution')]
   assert found and {p for pair in found for p in pair} == {precision}
