@@ -54,7 +54,8 @@ def compiled(chip, **options):
   return list(compilers.loops(module)), memory
 
 
-QUICK = [('gru', 'v6e'), *((kind, chip) for kind in list(KINDS)[:-1] for chip in ('v5e', 'h100'))]
+QUICK = [('gru', 'v5e'), ('gru', 'v6e'), ('gru', 'h100'), ('lstm', 'v5e'), ('lstm', 'h100'), ('documents', 'h100'),
+         ('noise', 'h100'), ('bfloat16', 'v5e')]
 
 
 @pytest.mark.parametrize('kind, chip', [pytest.param(*both, marks=[] if both in QUICK else [pytest.mark.slow])
@@ -67,7 +68,7 @@ def test_step_compiles(kind, chip):
   assert memory.total < MEMORY[chip]
 
 
-@pytest.mark.parametrize('length', [20, 150, 1000])
+@pytest.mark.parametrize('length', [20, 1000])
 def test_gpu_knows_how_often_a_loop_runs(length):
   """Else it asks the host after each token. A pass over a token is 6 kernels forward, 9 back."""
   loops, _ = compiled('h100', batch_size=64, length=length, units=512)
@@ -100,4 +101,4 @@ def test_full_float32_is_kept_on_a_tpu(dtype, precision):
 
 def test_what_does_not_fit_is_refused():
   with pytest.raises(compilers.Refused, match='Ran out of memory'):
-    compiled('v5e', batch_size=512, length=400, units=1024)
+    compiled('v5e', batch_size=8192, length=400, units=256)
