@@ -43,6 +43,9 @@ setuptools.setup(
     'text': TEXT,
     'tfds': TFDS,
     'cuda': ['tensorflow[and-cuda]>=2.21,<3'],
+    # The compilers for TPUs and NVIDIA GPUs that tests/chips asks; no jax. libtpu has no wheel for Python 3.10.
+    'chips': ['jax-cuda12-pjrt==0.10.2; sys_platform == "linux"',
+              'libtpu==0.0.42.1; sys_platform == "linux" and python_version >= "3.11"'],
     'dev': ['hypothesis>=6.130,<7', 'mypy>=1.15,<3', 'pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', *TEXT, *TFDS],
   },
   entry_points={

@@ -97,8 +97,11 @@ class ModelConfig(Checked):
                                   'layer\'s output from token to token. Use it with --activation_penalty; 1 is usual.',
                                   minimum=0.0)
   compute_dtype: str = field('float32', 'What numbers are rounded to before they are multiplied in matrix products; '
-                             'sums, norms, gates and the loss stay float32. bfloat16 is faster on accelerators that '
-                             'support it, slower on most CPUs.', choices=['float32', 'bfloat16'])
+                             'sums, norms, gates and the loss stay float32. float32 keeps all digits on a CPU, but '
+                             'not where the chip has something faster: NVIDIA GPUs since Ampere multiply in '
+                             'TensorFloat-32, with 3 digits, TPUs in bfloat16, with 2 to 3. full_float32 keeps all '
+                             'digits on every chip, at some cost in speed. bfloat16 is faster on accelerators that '
+                             'support it, slower on most CPUs.', choices=['float32', 'full_float32', 'bfloat16'])
 
   @classmethod
   def of_training(cls) -> tuple[str, ...]:

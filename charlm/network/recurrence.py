@@ -9,13 +9,18 @@
 
 The forward loop saves all that its gradient needs: computing the gates again was slower (benchmarks/README.md). On a
 CPU the native backend does the same faster, where its kernels are built.
+
+Both loops count up: XLA tells a GPU how often a loop runs only where it counts up from 0. Where it is not told, the
+host is asked after each token.
 """
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python import xla
 
+from charlm.network import arrays
 from charlm.network.cells import Cell, Gates, Mask
 from charlm.network.normalization import NORMS, centre
 
@@ -62,6 +67,26 @@ def where_reset(reset: tf.Tensor, state: Any, other: Any) -> Any:
   return tf.nest.map_structure(lambda s, o: tf.where(reset[..., None], s, o), state, other)
 
 
+class Form(NamedTuple):
+  """How the loops are written for a compiler. What they compute is the same.
+
+  Attributes:
+    packed: the forward loop writes one tensor for each token, and not many. On a GPU each takes a kernel; on a CPU
+      slices of what a loop reads keep XLA from vectorising (cells.py).
+    brief: the gradient's loop writes the gradient of the states alone. All else is computed from it again, after the
+      loop, for all tokens at once: on an accelerator arithmetic takes less time than waiting for it at each token.
+    apart: the product for dU is kept apart from the gradient's loop, by an operation that only XLA has. The TPU's
+      compiler otherwise takes its operands into the loop: a copy and a slice for each token.
+  """
+  packed: bool = False
+  brief: bool = False
+  apart: bool = False
+
+
+# By platform.
+FORMS = {'CPU': Form(), 'GPU': Form(packed=True, brief=True), 'TPU': Form(brief=True, apart=True)}
+
+
 @dataclasses.dataclass(frozen=True)
 class Recurrence:
   """A kind of recurrent layer.
@@ -70,10 +95,12 @@ class Recurrence:
     cell: its gates.
     norm: where layer norm stands, a key of NORMS.
     matmul: (a, b, **options of tf.matmul) -> a b. Its gradient is never asked for.
+    form: of the loops.
   """
   cell: Cell
   norm: str
   matmul: Callable[..., tf.Tensor] = tf.matmul
+  form: Form = FORMS['CPU']
 
   def centred(self, U: tf.Tensor) -> tf.Tensor:
     """U [H, kH] as the products take it: each row's mean removed where there is layer norm."""
@@ -143,66 +170,84 @@ class Recurrence:
     state, activations = self.cell.forward(x, a, state, weights.cell, factors)
     return state, (saved, list(activations))
 
-  def _step_gradient(self, dstate: Any, state: Any, saved: tuple, U_transposed: tf.Tensor, weights: Weights,
-                     factors: Sequence[Any]) -> tuple[list[tf.Tensor], tf.Tensor, Any, Any, Any]:
-    """The gradient of `_step`: of x (k tensors), h U, state, gains and cell weights (these two [B, ..])."""
+  def _gradient(self, dstate: Any, state: Any, saved: tuple, weights: Weights,
+                factors: Sequence[Any]) -> tuple[list[tf.Tensor], tf.Tensor, Any, Any]:
+    """That of `_step` but for its product: of x (k tensors), h U, state, (gains, cell weights), these not summed.
+
+    The tensors are those of one token or, [T, B, ..], of all.
+    """
     (of_norm, activations), norm = saved, NORMS[self.norm]
     a = norm.restore(of_norm, weights.gain)
     dx, da, dbefore, dcell = self.cell.backward(dstate, activations, a, state, weights.cell, factors)
     dx, dp, dgains = norm.backward(dx, da, of_norm, weights.gain, self.cell.groups)
-    dproduct = tf.concat(dp, -1)
-    dh, *others = tf.nest.flatten(dbefore)
-    dbefore = tf.nest.pack_sequence_as(state, [dh + self.matmul(dproduct, U_transposed), *others])
-    return list(dx), dproduct, dbefore, dgains, dcell
+    return list(dx), tf.concat(dp, -1), dbefore, (dgains, dcell)
+
+  def _layout(self, U: tf.Tensor) -> arrays.Layout:
+    """Of what the forward loop writes for a token: the state, and what `_step` saves."""
+    units, gates = U.shape[0], sum(self.cell.groups)
+    state = units if self.cell.states == 1 else (units,) * self.cell.states
+    of_norm = NORMS[self.norm].sizes(gates, len(self.cell.groups), units)
+    return arrays.Layout((state, (of_norm, [units] * self.cell.saved)), self.form.packed)
 
   def _forward(self, x: Gates, state: Any, weights: Weights, masks: Sequence[Mask],
-               resets: Resets | None) -> tuple[Any, tuple]:
-    """-> states after each token, and what `_step` saves of each: nests of [T, B, ..]."""
-    steps, units = tf.shape(x[0])[0], weights.U.shape[0]
-    columns = NORMS[self.norm].sizes(len(x), len(self.cell.groups), units), [units] * self.cell.saved
-    arrays = (tf.nest.map_structure(lambda s: _array(steps, s.shape[-1], s), state),
-              tf.nest.map_structure(lambda size: _array(steps, size, x[0]), columns))
-    xs, factors = [_unstack(g) for g in x], _factors(masks, x[0].dtype)
+               resets: Resets | None) -> tuple[Any, list[tf.Tensor]]:
+    """-> the states after each token, a nest of [T, B, H]; all that the loop has written, as `_layout` says."""
+    steps, layout = tf.shape(x[0])[0], self._layout(weights.U)
+    xs, factors = [arrays.unstack(g) for g in x], _factors(masks, x[0].dtype)
 
-    def body(t: tf.Tensor, state: Any, arrays: Any) -> tuple:
+    def body(t: tf.Tensor, state: Any, outputs: Any) -> tuple:
       if resets:
         state = where_reset(tf.gather(resets.where, t), resets.state, state)
-      state, saved = self._step(_read(xs, t), state, weights, factors(t))
-      return t + 1, state, _write(arrays, t, (state, saved))
+      state, saved = self._step(arrays.read(xs, t), state, weights, factors(t))
+      return t + 1, state, arrays.write(outputs, t, layout.join((state, saved)))
 
-    return _stack(tf.while_loop(lambda t, *_: t < steps, body, (0, state, arrays))[2])
+    loop = 0, state, layout.make(steps, x[0])
+    written = arrays.stack(tf.while_loop(lambda t, *_: t < steps, body, loop)[2])
+    return layout.split(written)[0], written
 
-  def _backward(self, dstates: Any, start: Any, states: Any, saved: Any, weights: Weights, masks: Sequence[Mask],
-                resets: Resets | None) -> tuple[tf.Tensor, Any, tuple, Any]:
+  def _backward(self, dstates: Any, start: Any, states: Any, written: list[tf.Tensor], weights: Weights,
+                masks: Sequence[Mask], resets: Resets | None) -> tuple[tf.Tensor, Any, tuple, Any]:
     """-> gradients of x, start, (U, gain, cell weights), resets.state, from those of the states after each token."""
-    nest = tf.nest.map_structure
+    nest, layout = tf.nest.map_structure, self._layout(weights.U)
     previous = _previous(start, states, resets)
     h = tf.nest.flatten(previous)[0]
-    steps, batch = tf.shape(h)[0], tf.shape(h)[1]
-    arrived, before, saved = nest(_unstack, (dstates, previous, saved))
+    steps, (units, columns) = tf.shape(h)[0], weights.U.shape
+    arrived, before, saved = nest(arrays.unstack, (dstates, previous, written))
     U_transposed, factors = tf.transpose(weights.U), _factors(masks, h.dtype)
 
-    def body(t: tf.Tensor, dstate: Any, dxs: list[tf.TensorArray], dproducts: tf.TensorArray, sums: Any,
-             dreset: Any) -> tuple:
-      dstate = nest(tf.add, dstate, _read(arrived, t))
-      dx, dproduct, dstate, *of_weights = self._step_gradient(
-          dstate, _read(before, t), _read(saved, t), U_transposed, weights, factors(t))
+    def body(i: tf.Tensor, dstate: Any, outputs: Any, sums: Any, dreset: Any) -> tuple:
+      t = steps - 1 - i
+      dafter = nest(tf.add, dstate, arrays.read(arrived, t))
+      dx, dproduct, dstate, of_weights = self._gradient(
+          dafter, arrays.read(before, t), layout.split(arrays.read(saved, t))[1], weights, factors(t))
+      dh, *others = tf.nest.flatten(dstate)
+      dstate = tf.nest.pack_sequence_as(dstate, [dh + self.matmul(dproduct, U_transposed), *others])
       if resets:
         zeros, reset = nest(tf.zeros_like, dstate), tf.gather(resets.where, t)
         dreset = nest(tf.add, dreset, where_reset(reset, dstate, zeros))
         dstate = where_reset(reset, zeros, dstate)
-      sums = nest(tf.add, sums, tuple(of_weights))
-      return t - 1, dstate, _write(dxs, t, dx), dproducts.write(t, dproduct), sums, dreset
+      if self.form.brief:
+        return i + 1, dstate, arrays.write(outputs, t, dafter), (), dreset
+      return i + 1, dstate, arrays.write(outputs, t, (dx, dproduct)), nest(tf.add, sums, of_weights), dreset
 
-    sums = nest(lambda like: tf.zeros([batch, like.shape[-1]], h.dtype), (weights.gain, weights.cell))
-    units, columns = weights.U.shape
-    dxs = [_array(steps, units, h) for _ in range(columns // units)]
-    zeros = nest(tf.zeros_like, start)
-    loop = (steps - 1, zeros, dxs, _array(steps, columns, h), sums, zeros if resets else ())
-    _, dstart, dxs, dproducts, sums, dreset = tf.while_loop(lambda t, *_: t >= 0, body, loop)
-    dU = self.matmul(tf.reshape(h, [-1, units]), tf.reshape(dproducts.stack(), [-1, columns]), transpose_a=True)
-    dgain, dcell = nest(lambda s: tf.reduce_sum(s, 0), sums)
-    return tf.concat(_stack(dxs), -1), dstart, (dU, [tf.concat(g, -1) for g in dgain], dcell), dreset
+    zeros, brief = nest(tf.zeros_like, start), self.form.brief
+    left = layout.columns[0] if brief else ([units] * (columns // units), columns)
+    sums = nest(lambda w: tf.zeros([tf.shape(h)[1], w.shape[-1]], h.dtype), (weights.gain, weights.cell))
+    loop = (0, zeros, nest(lambda n: arrays.array(steps, n, h), left), () if brief else sums, zeros if resets else ())
+    _, dstart, outputs, sums, dreset = tf.while_loop(lambda i, *_: i < steps, body, loop)
+    left = arrays.stack(outputs)
+    if brief:
+      *left, _, sums = self._gradient(left, previous, layout.split(written)[1], weights, factors(None))
+    dx, dproducts = left
+    dgain, dcell = nest(lambda s: tf.reduce_sum(s, list(range(s.shape.rank - 1))), sums)
+    return tf.concat(dx, -1), dstart, (self._dU(h, dproducts), [tf.concat(g, -1) for g in dgain], dcell), dreset
+
+  def _dU(self, h: tf.Tensor, dproducts: tf.Tensor) -> tf.Tensor:
+    """The gradient of U, from those of h U."""
+    operands = [tf.reshape(a, [-1, a.shape[-1]]) for a in (h, dproducts)]
+    if self.form.apart:
+      operands = xla.optimization_barrier(*operands)
+    return self.matmul(*operands, transpose_a=True)
 
 
 def _previous(start: Any, states: Any, resets: Resets | None) -> Any:
@@ -213,30 +258,8 @@ def _previous(start: Any, states: Any, resets: Resets | None) -> Any:
   return where_reset(resets.where, tf.nest.map_structure(lambda s: s[None], resets.state), previous)
 
 
-def _array(steps: tf.Tensor, columns: int, like: tf.Tensor) -> tf.TensorArray:
-  """An array for a tensor [B, columns] of each token; like [.., B, any]."""
-  return tf.TensorArray(like.dtype, steps, element_shape=[like.shape[-2], columns])
-
-
-def _unstack(x: tf.Tensor) -> tf.TensorArray:
-  return _array(tf.shape(x)[0], x.shape[-1], x).unstack(x)
-
-
-def _read(arrays: Any, t: tf.Tensor) -> Any:
-  return tf.nest.map_structure(lambda a: a.read(t), arrays)
-
-
-def _write(arrays: Any, t: tf.Tensor, values: Any) -> Any:
-  flat = [a.write(t, v) for a, v in zip(tf.nest.flatten(arrays), tf.nest.flatten(values), strict=True)]
-  return tf.nest.pack_sequence_as(arrays, flat)
-
-
-def _stack(arrays: Any) -> Any:
-  return tf.nest.map_structure(lambda a: a.stack(), arrays)
-
-
-def _factors(masks: Sequence[Mask], dtype: tf.DType) -> Callable[[tf.Tensor], list[Any]]:
-  """-> t -> the factor of each mask for token t."""
-  keep = [None if mask.keep is None else _unstack(mask.keep) for mask in masks]
-  return lambda t: [m.scale if k is None else tf.cast(k.read(t), dtype) * m.scale
+def _factors(masks: Sequence[Mask], dtype: tf.DType) -> Callable[[tf.Tensor | None], list[Any]]:
+  """-> t -> the factor of each mask for token t; None: for all of them."""
+  keep = [None if mask.keep is None else arrays.unstack(mask.keep) for mask in masks]
+  return lambda t: [m.scale if k is None else tf.cast(m.keep if t is None else k.read(t), dtype) * m.scale
                     for m, k in zip(masks, keep, strict=True)]

@@ -147,7 +147,7 @@ def seconds_per_token(config: Config, units: int, vocab_size: int) -> float:
   model, train = config.model, config.train
   products = GATES[model.cell] * (2 * model.layers - 1) * units**2 + vocab_size * units
   native = (model.cell == 'gru' and model.layer_norm and model.norm == 'separate' and not config.data.document_reset
-            and model.compute_dtype == 'float32')
+            and model.compute_dtype != 'bfloat16')
   slower = (1.0 if native else 1.4) * (2.6 if train.multi_step else 1) * (2.2 if train.professor_forcing else 1)
   return slower * (1e-5 + 4.7e-11 * products)
 

@@ -12,34 +12,38 @@ from charlm.network.backend.xla import XlaBackend
 from flags.errors import UserError
 from flags.network import ModelConfig
 
-NATIVE = dict(cell='gru', layer_norm=True, norm='separate', compute_dtype='float32')  # what the kernels compute
+# What the kernels compute.
+NATIVE = dict(cell=('gru',), layer_norm=(True,), norm=('separate',), compute_dtype=('float32', 'full_float32'))
 
 
-def choose(recurrence: str, config: ModelConfig) -> Backend:
-  """The backend of a model.
+def choose(recurrence: str, config: ModelConfig, platform: str = '') -> Backend:
+  """The backend of a model. Sets how this process multiplies float32 numbers, see --compute_dtype.
 
   Args:
     recurrence: of --recurrence. native asks for the kernels; auto takes them where they are, and says so where they
       are not; xla does without.
     config: of the model.
+    platform: CPU, GPU or TPU; by default what all strategies compute on, GPUs where there are any.
 
   Raises UserError where --recurrence=native cannot be had.
   """
-  unsuited = _unsuited(config)
+  platform = platform or ('GPU' if tf.config.list_physical_devices('GPU') else 'CPU')
+  tf.config.experimental.enable_tensor_float_32_execution(config.compute_dtype != 'full_float32')
+  unsuited = _unsuited(config, platform)
   problem = '' if recurrence == 'xla' else unsuited or _unavailable()
   if problem and recurrence == 'native':
     raise UserError(f'--recurrence=native: expected native kernels, but {problem}')
   if problem and not unsuited:
     _notice(problem)
-  return XlaBackend(config.compute_dtype) if problem or recurrence == 'xla' else NativeBackend()
+  return XlaBackend(config.compute_dtype, platform) if problem or recurrence == 'xla' else NativeBackend()
 
 
-def _unsuited(config: ModelConfig) -> str:
+def _unsuited(config: ModelConfig, platform: str) -> str:
   """Why the kernels cannot compute this model, '' where they can. A user cannot mend that, so it gets no notice."""
-  for name, value in NATIVE.items():
-    if getattr(config, name) != value:
-      return f'they compute with --{name}={value}, not --{name}={getattr(config, name)}'
-  return 'they are for CPUs, and there is a GPU' if tf.config.list_physical_devices('GPU') else ''
+  for name, values in NATIVE.items():
+    if getattr(config, name) not in values:
+      return f'they compute with --{name}={values[0]}, not --{name}={getattr(config, name)}'
+  return f'they are for CPUs, and there is a {platform}' if platform != 'CPU' else ''
 
 
 def _unavailable() -> str:

@@ -12,14 +12,20 @@ from charlm.network.normalization import layer_norm
 
 @dataclasses.dataclass(frozen=True)
 class XlaBackend:
-  """compute_dtype: what numbers are rounded to before they are multiplied; sums stay float32."""
+  """Runs anywhere, but for TPU, whose form only XLA can compile.
+
+  Attributes:
+    compute_dtype: of --compute_dtype; sums stay float32. `choice.choose` sets what sets full_float32 apart.
+    platform: what the recurrent layers are written for, a key of recurrence.FORMS.
+  """
   compute_dtype: str = 'float32'
+  platform: str = 'CPU'
 
   def product(self, a: tf.Tensor, b: tf.Tensor, **options: Any) -> tf.Tensor:
-    """tf.matmul of a and b rounded to `compute_dtype`, in the type of a."""
-    if self.compute_dtype == 'float32':
+    """tf.matmul of a and b, rounded to bfloat16 where `compute_dtype` says so, in the type of a."""
+    if self.compute_dtype != 'bfloat16':
       return tf.matmul(a, b, **options)
-    a_rounded, b_rounded = (tf.cast(x, self.compute_dtype) for x in (a, b))
+    a_rounded, b_rounded = (tf.cast(x, tf.bfloat16) for x in (a, b))
     return tf.cast(tf.matmul(a_rounded, b_rounded, **options), a.dtype)
 
   def matmul(self, b: tf.Tensor) -> base.Linear:
@@ -38,7 +44,7 @@ class XlaBackend:
 
   def recurrent(self, cell: Cell, norm: str, weights: recurrence.Weights, masks: base.Masks) -> base.Recurrent:
     """As `Backend.recurrent`."""
-    layer = recurrence.Recurrence(cell, norm, self.product)
+    layer = recurrence.Recurrence(cell, norm, self.product, recurrence.FORMS[self.platform])
     weights = weights._replace(U=layer.centred(weights.U))
 
     def read(x: Any, state: Any, resets: recurrence.Resets | None = None) -> tuple[tf.Tensor, Any]:

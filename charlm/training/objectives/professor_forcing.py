@@ -92,7 +92,8 @@ class ProfessorForcing(Objective):
     """config: with the flags of --professor_forcing. model: what is trained. feeding: runs rollouts, with_teacher."""
     self.config, self.feeding = config, feeding
     outputs = model.config.layers * model.config.units
-    backend = NativeBackend() if isinstance(model.backend, NativeBackend) else XlaBackend()
+    xla = model.backend if isinstance(model.backend, XlaBackend) else None
+    backend = XlaBackend(platform=xla.platform) if xla else NativeBackend()
     self.discriminator = Discriminator(outputs + model.vocab_size, config.seed, backend)
     self.weights = self.discriminator.trainable_variables
     self.optimizer = keras.optimizers.Adam(name='discriminator')

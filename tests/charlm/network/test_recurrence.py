@@ -5,7 +5,7 @@ import tensorflow as tf
 
 import references
 from charlm.network import cells, normalization
-from charlm.network.recurrence import Recurrence, Resets, Weights
+from charlm.network.recurrence import FORMS, Recurrence, Resets, Weights
 
 SIZES = [(1, 1, 4), (1, 3, 2), (5, 2, 3), (4, 1, 5)]  # T, B, H
 KINDS = [(cell, norm, own) for cell, owns in (('gru', [1]), ('lstm', [0, 2])) for own in owns
@@ -32,9 +32,9 @@ def arguments(T, B, H, dtype=np.float64):
   return [*given, dy]
 
 
-def run_layer(cell, x, state, U, gain, cell_weights, masks=None, *, norm='separate', resets=None):
+def run_layer(cell, x, state, U, gain, cell_weights, masks=None, *, norm='separate', resets=None, form=FORMS['CPU']):
   """As the backends do it: with U centred."""
-  one = Recurrence(cell, norm)
+  one = Recurrence(cell, norm, form=form)
   return one(x, state, Weights(one.centred(U), gain, cell_weights), masks, resets)
 
 
@@ -42,14 +42,14 @@ def layer(x, state, U, gain, bias):
   return run_layer(cells.GRU, x, state, U, gain, bias)
 
 
-def outputs_and_gradients(x, state, U, gain, bias, dy, *, cell='gru', norm='separate', masks=None):
+def outputs_and_gradients(x, state, U, gain, bias, dy, *, cell='gru', norm='separate', masks=None, form=FORMS['CPU']):
   """-> outputs, states, and the gradients of x, state, U, gain, bias; flat. A joint norm's x is centred first."""
   given, cell = (x, state, U, gain, bias), cells.CELLS[cell]
   with tf.GradientTape() as tape:
     tape.watch(given)
     if norm == 'joint':
       x = normalization.centre(x, [count * U.shape[0] for count in cell.groups])
-    outputs, states = run_layer(cell, x, *given[1:], masks, norm=norm)
+    outputs, states = run_layer(cell, x, *given[1:], masks, norm=norm, form=form)
     # The loss looks at all of the state, at all tokens.
     loss = tf.add_n([tf.reduce_sum(tf.sin(s) * dy) for s in tf.nest.flatten(states)])
   return [outputs, *tf.nest.flatten(states), *tape.gradient(loss, tf.nest.flatten(given))]
@@ -95,6 +95,16 @@ def test_values_and_gradients_agree_with_the_slow_twin(how, T, B, H):
   assert_agrees_with_the_slow_twin(run, given, dy, 'gru', 'separate')
 
 
+@pytest.mark.parametrize('platform', sorted(set(FORMS) - {'CPU'}))
+@pytest.mark.parametrize('cell, norm, own', KINDS)
+def test_forms_for_accelerators_agree_with_that_for_a_cpu(platform, cell, norm, own):
+  given, dy = tf.nest.map_structure(tf.constant, given_to(cell, norm, own, T=4, B=2, H=3))
+  results = [tf.function(lambda *g, form=form: outputs_and_gradients(*g, cell=cell, norm=norm, form=form),
+                         jit_compile=True)(*given, dy) for form in (FORMS['CPU'], FORMS[platform])]
+  for got, want in zip(*results, strict=True):
+    np.testing.assert_allclose(got, want, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize('cell, norm, own', KINDS)
 @pytest.mark.parametrize('masked', [False, True])
 def test_each_cell_and_norm_agrees_with_the_slow_twin(cell, norm, own, masked):
@@ -108,14 +118,16 @@ def test_each_cell_and_norm_agrees_with_the_slow_twin(cell, norm, own, masked):
   assert_agrees_with_the_slow_twin(run, given, dy, cell, norm, factors)
 
 
-def test_sizes_may_be_unknown_for_an_lstm():
+@pytest.mark.parametrize('form', [FORMS['CPU'], FORMS['GPU']])
+def test_sizes_may_be_unknown_for_an_lstm(form):
   given, dy = given_to('lstm', 'joint', 2, T=4, B=2, H=3)
-  run = graph_of_unknown_sizes(given, dy, cell='lstm', norm='joint')
+  run = graph_of_unknown_sizes(given, dy, cell='lstm', norm='joint', form=form)
   assert_agrees_with_the_slow_twin(run, given, dy, 'lstm', 'joint')
 
 
+@pytest.mark.parametrize('form', FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize('T, B, H', SIZES)
-def test_resets_agree_with_the_slow_twin(T, B, H):
+def test_resets_agree_with_the_slow_twin(T, B, H, form):
   """A document may start at the first token, at the last, and at several in a row."""
   *inputs, dy = arguments(T, B, H)
   other = np.random.default_rng(1).normal(size=(B, H))
@@ -127,7 +139,7 @@ def test_resets_agree_with_the_slow_twin(T, B, H):
     resets = Resets(tf.constant(where), other)
     with tf.GradientTape() as tape:
       tape.watch((other, *given))
-      outputs, _ = run_layer(cells.GRU, *given, resets=resets)
+      outputs, _ = run_layer(cells.GRU, *given, resets=resets, form=form)
       loss = tf.reduce_sum(outputs * dy)
     return [outputs, *tape.gradient(loss, (other, *given))]
 

@@ -1,5 +1,6 @@
 """Which backend --recurrence gets."""
 import pytest
+import tensorflow as tf
 
 from charlm.network.backend import choice
 from charlm.network.backend.native import NativeBackend
@@ -32,3 +33,26 @@ def test_kernels_are_taken_where_they_are_and_missed_aloud(monkeypatch, capsys):
     'notice: going on without the native kernels, which are faster: they are not built']
   with pytest.raises(UserError, match='--recurrence=native: expected native kernels, but they are not built'):
     choice.choose('native', ModelConfig())
+
+
+@pytest.mark.parametrize('platform', ['GPU', 'TPU'])
+def test_layers_are_written_for_the_platform(platform, monkeypatch, capsys):
+  monkeypatch.setattr(choice, '_unavailable', lambda: '')
+  for recurrence in 'auto', 'xla':
+    assert choice.choose(recurrence, ModelConfig(), platform) == XlaBackend('float32', platform)
+  assert not capsys.readouterr().err
+  with pytest.raises(UserError, match=f'^--recurrence=native: expected .* for CPUs, and there is a {platform}$'):
+    choice.choose('native', ModelConfig(), platform)
+
+
+def test_a_gpu_is_found(monkeypatch):
+  monkeypatch.setattr(tf.config, 'list_physical_devices', lambda kind: [kind] if kind == 'GPU' else [])
+  assert choice.choose('auto', ModelConfig()) == XlaBackend('float32', 'GPU')
+
+
+def test_full_float32_is_asked_of_tensorflow(monkeypatch):
+  """The native kernels compute nothing else."""
+  monkeypatch.setattr(choice, '_unavailable', lambda: '')
+  for dtype, fast in ('full_float32', False), ('float32', True):
+    assert isinstance(choice.choose('auto', ModelConfig(compute_dtype=dtype), 'CPU'), NativeBackend)
+    assert tf.config.experimental.tensor_float_32_execution_enabled() == fast
