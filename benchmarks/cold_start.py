@@ -46,7 +46,10 @@ def main():
   parser.add_argument('--tokens', type=int, default=20)
   args = parser.parse_args()
   opened = trained_model.load_model(args.workdir)
-  _, files = prepare.prepare(opened.config.data, opened.tokenizer)
+  config = opened.config
+  source = prepare.find(opened.state['text'], config.places.candidates(config.data, args.workdir),
+                        named=f'--workdir={args.workdir}', remedy='Bring it back')
+  _, files = prepare.tokenize(source, opened.tokenizer)
   print(json.dumps(evaluate(opened.model, np.array(files['valid'].read()), args.tokens)))
 
 

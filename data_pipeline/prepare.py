@@ -32,7 +32,7 @@ from data_pipeline.tokenizers.base import Tokenizer
 from data_pipeline.tokenizers.registry import TOKENIZERS, load_tokenizer, train_tokenizer
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
-from flags.paths import cache_root
+from flags.paths import NoHome, cache_root
 
 FORMAT = 3  # part of every key: raise it when the files change
 
@@ -113,14 +113,19 @@ def tokenize(source: Source, tokenizer: Tokenizer | None = None, *, spare: bool 
   config = source.config
   if progress:
     print(source.account, file=sys.stderr)
+  root: str | pathlib.Path = config.cache_dir
   try:
     root = cache_root(config.cache_dir)
     return _from_cache(root, source, tokenizer, progress)
+  except NoHome as error:
+    if not spare:
+      raise
+    problem = str(error)
   except OSError as error:
     problem = f'{root} cannot be used ({error.strerror or error})'
     if not spare:
       raise UserError(f'--cache_dir={config.cache_dir}: expected a folder to keep tokens in, but {problem}') from error
-  print(f'notice: the cache {problem}: tokens are kept in a temporary folder', file=sys.stderr)
+  print(f'notice: the cache: {problem}: tokens are kept in a temporary folder', file=sys.stderr)
   try:
     return _from_cache(_spare_root(), source, tokenizer, progress)
   except OSError as error:

@@ -56,7 +56,9 @@ class Places(Checked):
 
 
 def absolute(path: str) -> str:
-  """The absolute path of a file, a folder or a glob; '' for '', and where there is no folder here."""
+  """The absolute path of a file, a folder or a glob; '' for '', an address, and where there is no folder here."""
+  if '://' in path:
+    return ''
   try:
     if glob.has_magic(path) and not os.path.isabs(path) and not os.path.exists(path):
       return os.path.join(glob.escape(os.getcwd()), path)

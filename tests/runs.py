@@ -37,9 +37,14 @@ def start(corpus, workdir, *others):
 ACCOUNT = r'[\d,]+ (file|topic|example)s?, [\d.,]+ (bytes?|kB|MB) of text(;|$)'  # which text was read
 
 
+def without_account(err):
+  """Standard error, less the lines that say which text was read."""
+  return ''.join(line for line in err.splitlines(keepends=True) if not re.match(ACCOUNT, line))
+
+
 def complaint(err):
   """The one line of standard error that says something else than which text was read."""
-  line, = (line for line in err.splitlines() if not re.match(ACCOUNT, line))
+  line, = without_account(err).splitlines()
   return line
 
 

@@ -96,7 +96,7 @@ def _tensorflow_failure(error: Exception, groups: Sequence[type[Checked]]) -> st
   if not isinstance(error, MemoryError) and not type(error).__module__.startswith('tensorflow.'):
     return ''
   words = f'{type(error).__name__}: {[*str(error).splitlines(), ""][0]}'
-  if isinstance(error, MemoryError) or 'OOM' in words or 'out of memory' in words.lower():
+  if isinstance(error, MemoryError) or re.search(r'\bOOM\b', words) or 'out of memory' in words.lower():
     smaller = [f', such as a smaller --{name}' for name in ('batch_size', 'num_samples')
                if any(name in group.__dataclass_fields__ for group in groups)]
     return f'needs more memory than there is ({words}). Try less at a time{"".join(smaller)}'

@@ -1,6 +1,6 @@
 """charlm-train: trains a language model on a text."""
 import dataclasses
-import pathlib
+import os
 import sys
 import time
 from typing import Any
@@ -41,7 +41,7 @@ def choose_config(workdir: Folder, given: dict[str, Any]) -> Config:
   """What `resume` chooses. Refuses a workdir that is the corpus, because the run would learn what it has written."""
   config = resume.choose_config(workdir, given)
   corpus = config.data.corpus
-  if is_path(corpus) and pathlib.Path(corpus).resolve() == pathlib.Path(workdir).resolve():
+  if is_path(corpus) and os.path.realpath(corpus) == os.path.realpath(workdir):
     raise UserError(f'--workdir={workdir}: is the --corpus, too; expected a folder of its own')
   return config
 

@@ -1,16 +1,13 @@
-"""Prompts: the text that a model goes on from, and what an empty one is. Imports TensorFlow only for a graph."""
+"""Prompts: the text that a model goes on from, and what an empty one is."""
 import codecs
 import sys
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from data_pipeline.tokenizers.base import InvalidText, Tokenizer
 from flags.errors import UserError
 from flags.generation import SampleConfig
-
-if TYPE_CHECKING:
-  import tensorflow as tf
 
 MAX_BYTES = 2**26  # of a prompt, which is read at once
 MAX_NAMED = 20  # unknown characters that a warning lists
@@ -55,14 +52,6 @@ def encode_prompt(tokenizer: Tokenizer, text: bytes) -> np.ndarray:
   """A prompt -> ids [N] int32, N at least 1. Raises InvalidText where the tokenizer cannot read it."""
   ids = tokenizer.encode(text or empty_prompt(tokenizer))
   return ids if ids.size else np.zeros(1, np.int32)
-
-
-def encode_prompts_tf(tokenizer: Tokenizer, prompts: 'tf.Tensor') -> tuple['tf.Tensor', 'tf.Tensor']:
-  """`encode_prompt` in a graph: [B] string -> tokens [B, N] and lengths [B], as `decoding.prefill` reads them."""
-  import tensorflow as tf
-  ids = tokenizer.encode_tf(tf.where(tf.equal(prompts, ''), empty_prompt(tokenizer), prompts))
-  lengths = tf.maximum(tf.cast(ids.row_lengths(), tf.int32), 1)
-  return tf.pad(ids.to_tensor(), [[0, 0], [0, 1]]), lengths  # the column that a row of no tokens at all needs
 
 
 def encode_user_prompt(tokenizer: Tokenizer, prompt: Prompt) -> np.ndarray:

@@ -42,14 +42,14 @@ def check_memory(model: LanguageModel, rows: int, length: int) -> None:
     length: tokens of each.
 
   Raises:
-    UserError: they need more memory than the machine has.
+    UserError: they need more memory than can be used.
   """
   numbers = model.vocab_size + sum(part.shape[-1] for part in tf.nest.flatten(model.initial_state(1)))
   needed = rows * (4 * COPIES * numbers + TEXT_BYTES + length)
   memory = memory_bytes()
   if needed > memory:
     raise UserError(f'--num_samples={rows}: expected fewer texts side by side: {rows:,} take {needed / 2**30:,.0f} '
-                    f'GiB, the machine has {memory / 2**30:,.0f}')
+                    f'GiB, {memory / 2**30:,.1f} can be used here')
 
 
 class Session:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
-from tensorflow.compiler.tf2xla.python import xla
 
 from charlm.network import arrays
 from charlm.network.cells import Cell, Gates, Mask
@@ -246,6 +245,7 @@ class Recurrence:
     """The gradient of U, from those of h U."""
     operands = [tf.reshape(a, [-1, a.shape[-1]]) for a in (h, dproducts)]
     if self.form.apart:
+      from tensorflow.compiler.tf2xla.python import xla  # which not every TensorFlow need have
       operands = xla.optimization_barrier(*operands)
     return self.matmul(*operands, transpose_a=True)
 

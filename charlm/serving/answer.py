@@ -1,9 +1,10 @@
 """A program of its own, which imports nothing of charlm: loads a SavedModel and answers requests.
 
-    python -I answer.py FOLDER REQUESTS ANSWERS LIBRARIES
+    python -I answer.py FOLDER REQUESTS ANSWERS PATH LIBRARIES
 
 REQUESTS and ANSWERS are files (.npz) of tensors named SIGNATURE/INPUT and SIGNATURE/OUTPUT, as `packed` makes them.
-LIBRARIES are imported first, such as tensorflow_text.
+PATH names the
+folders where packages are; LIBRARIES are imported first, such as tensorflow_text.
 """
 import collections
 import importlib
@@ -14,10 +15,12 @@ from typing import Any
 import numpy as np
 
 
-def main(folder: str, requests: str, answers: str, *libraries: str) -> None:
+def main(folder: str, requests: str, answers: str, path: str, *libraries: str) -> None:
   """Runs each request through the signature of its name."""
-  for package in ('charlm', 'data_pipeline', 'flags'):
-    sys.modules[package] = None  # type: ignore[assignment]  # an import of it fails
+  sys.path += [place for place in path.split(os.pathsep) if place not in sys.path]
+  # Imports of these fail. Keras does without matplotlib, whose settings may be broken.
+  for package in ('charlm', 'data_pipeline', 'flags', 'matplotlib'):
+    sys.modules[package] = None  # type: ignore[assignment]
   for library in libraries:
     importlib.import_module(library)
   import tensorflow as tf

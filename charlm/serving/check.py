@@ -1,4 +1,5 @@
 """An export proves itself before it is called done: loaded without charlm, it answers as the model in memory does."""
+import os
 import pathlib
 import subprocess
 import sys
@@ -40,11 +41,12 @@ def check(folder: pathlib.Path, requests: Requests, expected: Answers, libraries
   Raises:
     RunError: the model does not load there, or gives other answers.
   """
-  with tempfile.TemporaryDirectory() as temporary:
+  with tempfile.TemporaryDirectory(dir=folder) as temporary:  # there may be no other that can be written to
     given, found = (pathlib.Path(temporary, f'{name}.npz') for name in ('requests', 'answers'))
     np.savez(given, **{f'{signature}/{name}': answer.packed(value) for signature, inputs in requests.items()
                        for name, value in inputs.items()})  # type: ignore[arg-type]
-    _run([sys.executable, '-I', answer.__file__, str(folder), str(given), str(found), *libraries], temporary)
+    places = os.pathsep.join(filter(None, sys.path))
+    _run([sys.executable, '-I', answer.__file__, str(folder), str(given), str(found), places, *libraries], temporary)
     with np.load(found) as file:
       answers = {name: answer.unpacked(data) for name, data in file.items()}
   for name, here in expected.items():
@@ -58,7 +60,8 @@ def check(folder: pathlib.Path, requests: Requests, expected: Answers, libraries
 
 def _run(command: list[str], folder: str) -> None:
   try:
-    done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, cwd=folder)
+    done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, cwd=folder,
+                          env={**os.environ, 'TMPDIR': folder})
   except subprocess.TimeoutExpired:
     raise RunError(f'the model that was written did not answer within {SECONDS} seconds') from None
   if done.returncode:

@@ -43,7 +43,7 @@ def check_memory(config: Config) -> None:
   memory = memory_bytes()
   if kept > memory:
     raise UserError(f'--batch_size={config.data.batch_size}: expected fewer rows or shorter chunks: the states of '
-                    f'these take {kept / 2**30:,.0f} GiB and more, the machine has {memory / 2**30:,.0f}')
+                    f'these take {kept / 2**30:,.0f} GiB and more, {memory / 2**30:,.1f} can be used here')
   if needed > memory:
     raise UserError(f'--units={config.model.units} --layers={config.model.layers} --input_units='
                     f'{config.model.input_units} --embedding_size={config.model.embedding_size}: expected a smaller '

@@ -1,6 +1,7 @@
 """The training loop: train, report, evaluate, sample, save, until the run is over."""
 import contextlib
 import math
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -71,6 +72,7 @@ class Trainer:
     elif checkpoint.has_best(self.workdir):  # of a run that was killed before its first checkpoint
       with contextlib.suppress(checkpoint.Damaged):
         best = checkpoint.read(checkpoint.best_path(self.workdir))
+        checkpoint.check_state(self.workdir, best[1], {'step': 0, **self.identity})
         checkpoint.check_identity(self.workdir, self.identity, best[1])
     first = self.step + COLLECT_EVERY  # the first steps compile
     self.profiled = range(first, first + COLLECT_EVERY) if run.profile else range(0)
@@ -238,10 +240,11 @@ class Trainer:
       yield
     except (tf.errors.OpError, MemoryError) as error:
       what = [*str(error).splitlines(), ''][0]
-      if isinstance(error, MemoryError) or 'OOM' in what or 'out of memory' in what.lower():
+      if isinstance(error, MemoryError) or re.search(r'\bOOM\b', what) or 'out of memory' in what.lower():
         raise RunError(f'step {self.step + 1} needs more memory than there is ({what}). Try a smaller --batch_size, '
                        '--chunk_length or --units in another --workdir') from error
-      for path in (file.path for file in self.files.values() if file.path in what):
+      gone = isinstance(error, tf.errors.NotFoundError)
+      for path in (file.path for file in self.files.values() if gone and file.path in what):
         raise RunError(f'{path}: these tokens cannot be read any more: somebody has cleared the cache meanwhile. Run '
                        f'the same command again; it goes on from step {self.saved_step}') from error
       raise

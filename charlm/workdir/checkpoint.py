@@ -11,6 +11,7 @@ A file is a NumPy archive of these arrays:
     state                                     JSON of the rest: format version, step, position in the text, ...
     digest                                    SHA-256 of all others, so that damage is noticed
 """
+import contextlib
 import hashlib
 import json
 import os
@@ -59,7 +60,9 @@ def write(workdir: Folder, name: str, arrays: Mapping[str, np.ndarray], state: M
     with atomic.file(path) as file:
       np.savez(file, **entries)
   except OSError as error:
-    last = saved(workdir)
+    last: list[pathlib.Path] = []
+    with contextlib.suppress(RunError):  # the disk fails in more than one way
+      last = saved(workdir)
     raise RunError(f'{path}: the checkpoint could not be saved ({error.strerror or error}). '
                    f'{f"The last good one is {last[0]}" if last else "There is none yet"}. '
                    'Make room, then run the same command again') from error
@@ -183,7 +186,9 @@ def set_best_aside(workdir: Folder, warn: Callable[[str], None] = lambda text: p
   if not has_best(workdir) or saved(workdir):
     return
   try:
-    aside = _set_aside(path, f'best-of-step-{read(path)[1]["step"]}.npz')
+    state = read(path)[1]
+    check_state(workdir, state, {'step': 0})
+    aside = _set_aside(path, f'best-of-step-{state["step"]}.npz')
     warn(f'notice: --workdir={workdir}: was stopped before its first checkpoint (--save_every), and begins anew; its '
          f'best weights until then are now {aside}')
   except Damaged as error:

@@ -98,6 +98,8 @@ def _open(workdir: Folder) -> tuple[int, list[pathlib.Path], bool]:
       if _is(os.fspath(path), handle):
         return handle, made, alone
       os.close(handle)  # a run that was refused has removed it meanwhile
+  except UserError:
+    raise
   except (OSError, ValueError) as error:
     raise UserError(f'--workdir={workdir}: cannot be used ({getattr(error, "strerror", None) or error}); expected a '
                     'folder to write to') from error

@@ -61,4 +61,4 @@ def free(path: pathlib.Path) -> pathlib.Path:
 def unreadable(path: Folder, error: OSError | MemoryError) -> RunError:
   """What to raise where a file cannot be read, which says nothing about what is in it."""
   reason = 'not enough memory' if isinstance(error, MemoryError) else error.strerror or error
-  return RunError(f'{path}: cannot be read ({reason}). Nothing was changed; run the same command again once it can')
+  return RunError(f'{path}: cannot be read ({reason}). Run the same command again once it can')

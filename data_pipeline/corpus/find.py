@@ -81,7 +81,7 @@ def _once(paths: Iterable[str], left_out: dict[str, str]) -> list[str]:
   """Sorted paths of the regular files among `paths`, each file once; a name of its own goes before a link."""
   seen, files = set(), []
   for path in sorted(paths, key=lambda path: (os.path.islink(path), path)):
-    real = os.path.realpath(path)
+    real = _real(path)
     if not os.path.isfile(path):
       left_out[path] = 'no regular file' if os.path.exists(path) else 'a broken link'
     elif real in seen:
@@ -113,7 +113,7 @@ def _walk(root: str, left_out: dict[str, str],
   while folders or links:
     by_link = not folders
     folder = links.pop(0) if by_link else folders.pop()
-    real = os.path.realpath(folder)
+    real = _real(folder)
     if by_link and _is_inside(os.path.dirname(folder), real):
       left_out[folder] = 'a link to a folder that it is in'
       continue
@@ -136,9 +136,17 @@ def _walk(root: str, left_out: dict[str, str],
     yield folder, [entry.name for entry in entries if entry.name not in below]
 
 
+def _real(path: str) -> str:
+  """Where a path leads to; the path itself where a link may not be read."""
+  try:
+    return os.path.realpath(path)
+  except OSError:
+    return os.path.abspath(path)
+
+
 def _is_inside(folder: str, real: str) -> bool:
   """Whether a folder is the one at the path `real`, or below it."""
-  return os.path.commonpath([os.path.realpath(folder), real]) == real
+  return os.path.commonpath([_real(folder), real]) == real
 
 
 def _expand(pattern: str, left_out: dict[str, str]) -> Iterator[str]:

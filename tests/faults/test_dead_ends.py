@@ -12,7 +12,7 @@ from charlm.commands import evaluate, sample
 from data_pipeline import prepare
 from flags.data import DataConfig
 from flags.errors import UserError
-from runs import ROOT, TEXT
+from runs import ROOT, TEXT, without_account
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def figures(capsys, *arguments):
   capsys.readouterr()
   evaluate.run(['charlm-evaluate', *arguments])
   told = capsys.readouterr()
-  return json.loads(told.out), told.err
+  return json.loads(told.out), without_account(told.err)
 
 
 @pytest.mark.parametrize('where', ['default', 'of the run', 'gone with all above it'])
@@ -52,7 +52,7 @@ def test_evaluate_does_without_a_cache(finished, tmp_path, no_cache, capsys, whe
 def test_a_cache_that_was_asked_for_is_told_of(finished, no_cache, capsys):
   with pytest.raises(SystemExit) as exit_:
     evaluate.run(['charlm-evaluate', f'--workdir={finished}', f'--cache_dir={no_cache}'])
-  told = capsys.readouterr().err
+  told = without_account(capsys.readouterr().err)
   assert exit_.value.code == 2 and told.count('\n') == 1 and f'--cache_dir={no_cache}' in told
 
 

@@ -10,6 +10,7 @@ from charlm.commands import train
 from charlm.training import trainer
 from charlm.workdir import checkpoint, lock, metrics, tensorboard
 from data_pipeline import atomic
+from flags import typed
 from runs import flags
 
 FEW = ['--steps=12', '--eval_every=6', '--sample_every=6']  # steps, with a checkpoint at 6
@@ -71,7 +72,7 @@ def test_a_run_goes_on_where_its_folder_is_now(corpus, tmp_path, monkeypatch, ca
   train.run(flags(corpus, workdir, *FEW))
   out, err = capsys.readouterr()
   (new, before), = found
-  assert err.count('was moved to') == 1 and 'the run goes on there' in err and f'--workdir={new}' in out
+  assert err.count('was moved to') == 1 and 'the run goes on there' in err and typed.flag('workdir', new) in out
   assert names(workdir) == before
   assert {'config.json', 'tokenizer.json', 'metrics.jsonl', 'plot.png', 'tensorboard', 'samples',
           'samples/step-00000012.txt', 'checkpoints/best.npz', 'checkpoints/step-00000006.npz',

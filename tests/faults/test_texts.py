@@ -156,14 +156,14 @@ def test_a_folder_that_has_been_removed_is_no_matter(project, tmp_path, monkeypa
     chosen(opened, project / 'runs/a', corpus='input.txt')
 
 
-@pytest.mark.parametrize('places', [[], None, 3, {'corpus': 5}, {'corpus': None}, {'another': ''}])
+@pytest.mark.parametrize('places', [[], None, 3, {'corpus': 5}, {'corpus': None}, {'another': ''}, {'corpus': '/a\0b'}])
 def test_places_that_are_damaged_are_refused(places):
   groups = json.loads(Config().to_json()) | {'places': places}
   with pytest.raises(UserError):
     Config.from_json(json.dumps(groups))
 
 
-@pytest.mark.parametrize('place', ['/a\0b', '', '/', '~nobody/x', '/proc/self/mem', '/dev/null', '[', '*'])
+@pytest.mark.parametrize('place', ['', '/', '~nobody/x', '/proc/self/mem', '/dev/null', '[', '*'])
 def test_places_that_lead_nowhere_are_told_of_in_one_line(project, place):
   opened = trained(corpus='input.txt')
   (project / 'input.txt').unlink()

@@ -150,15 +150,15 @@ def clear_after(monkeypatch, owner, name, cache):
   monkeypatch.setattr(owner, name, clears)
 
 
-@pytest.mark.parametrize('owner, name', [(prepare, 'prepare'), (chunks.TrainingChunks, 'next'),
+@pytest.mark.parametrize('owner, name', [(prepare, 'tokenize'), (chunks.TrainingChunks, 'next'),
                                          (trainer.Trainer, '_report')], ids=['prepared', 'begun', 'reported'])
 @pytest.mark.parametrize('others', [[], ['--document_reset', '--document_separator=times.']], ids=['', 'documents'])
 def test_a_cache_that_is_cleared_meanwhile(corpus, tmp_path, monkeypatch, capsys, owner, name, others):
   """The run reads on; an evaluation and another chunk length open the files again."""
-  arguments = [f for f in flags(corpus, tmp_path / 'run', f'--cache_dir={tmp_path / "cache"}', '--steps=12', *others)
-               if not f.startswith(('--chunk_length', '--sample_every'))]
+  arguments = flags(corpus, tmp_path / 'run', f'--cache_dir={tmp_path / "cache"}', '--steps=12', '--eval_every=4',
+                    '--sample_every=0', '--chunk_curriculum=8,16', *others)
   clear_after(monkeypatch, owner, name, tmp_path / 'cache')
-  train.run([*arguments, '--chunk_curriculum=8,16', '--eval_every=4', '--sample_every=0'])
+  train.run([f for f in arguments if not f.startswith('--chunk_length')])
   assert 'Trained for 12 steps' in capsys.readouterr().out and not (tmp_path / 'cache').exists()
   assert checkpoint.saved(tmp_path / 'run')
 

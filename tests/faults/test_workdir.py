@@ -30,7 +30,9 @@ def refused(arguments, capsys, status=2):
 
 def test_one_run_at_a_time(finished, capsys):
   with lock.locked(finished):
-    assert 'another charlm-train is at work' in refused(['charlm-train', f'--workdir={finished}'], capsys)
+    line = refused(['charlm-train', f'--workdir={finished}'], capsys)
+    assert line.endswith(f'--workdir={finished}: another charlm-train is at work there; expected one of its own'), line
+    assert line.count('--workdir') == 1
     with pytest.raises(UserError):
       lock.locked(finished).__enter__()
 

@@ -1,8 +1,7 @@
 """Prompts: where they come from, what they become, and what is said of those that the model cannot read."""
 import pytest
-import tensorflow as tf
 
-from charlm.generation.prompts import Prompt, encode_prompt, encode_prompts_tf, encode_user_prompt, given_prompt
+from charlm.generation.prompts import Prompt, encode_prompt, encode_user_prompt, given_prompt
 from data_pipeline.tokenizers.byte import ByteTokenizer
 from data_pipeline.tokenizers.char import CharTokenizer
 from flags.errors import UserError
@@ -14,11 +13,7 @@ from step_functions import Letters
 def test_an_empty_prompt_is_a_newline_or_else_token_0(known, empty):
   tokenizer = Letters(known)
   prompts = [b'', b'ab', b'c']
-  tokens, lengths = encode_prompts_tf(tokenizer, tf.constant(prompts))
-  assert tokens.numpy()[:, :2].tolist() == [[*empty, 0], [1, 2], [3, 0]] and lengths.numpy().tolist() == [1, 2, 1]
   assert [encode_prompt(tokenizer, p).tolist() for p in prompts] == [empty, [1, 2], [3]]
-  tokens, lengths = encode_prompts_tf(tokenizer, tf.constant([b'']))
-  assert tokens.numpy()[:, :1].tolist() == [empty] and lengths.numpy().tolist() == [1]
 
 
 def test_unknown_characters_are_named(capsys):
