@@ -14,6 +14,8 @@ from data_pipeline.streams import Batch
 from flags.network import ModelConfig
 from tests.chips import compilers
 
+pytestmark = pytest.mark.slow
+
 V = 11
 MEMORY = {'v5e': 16 * 2**30, 'v6e': 32 * 2**30, 'h100': 80 * 10**9}
 NOISE = dict(dropout=0.2, zoneout=0.1, recurrent_dropout=0.2, reset_probability=0.1, initial_state='noise')
@@ -54,12 +56,7 @@ def compiled(chip, **options):
   return list(compilers.loops(module)), memory
 
 
-QUICK = [('gru', 'v5e'), ('gru', 'v6e'), ('gru', 'h100'), ('lstm', 'v5e'), ('lstm', 'h100'), ('documents', 'h100'),
-         ('noise', 'h100'), ('bfloat16', 'v5e')]
-
-
-@pytest.mark.parametrize('kind, chip', [pytest.param(*both, marks=[] if both in QUICK else [pytest.mark.slow])
-                                        for both in itertools.product(KINDS, MEMORY)])
+@pytest.mark.parametrize('kind, chip', itertools.product(KINDS, MEMORY))
 def test_step_compiles(kind, chip):
   options, count = KINDS[kind]
   loops, memory = compiled(chip, **options)
@@ -77,7 +74,6 @@ def test_gpu_knows_how_often_a_loop_runs(length):
   assert kernels[1] <= 6 and kernels[3] <= 9
 
 
-@pytest.mark.slow
 def test_cycles_of_a_token_on_a_tpu():
   """As the compiler guesses them, at the size of the benchmarks. The gradient's were 57,900 as a CPU has it."""
   loops, _ = compiled('v5e', batch_size=64, length=200, units=512)

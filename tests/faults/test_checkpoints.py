@@ -19,6 +19,7 @@ ERRORS = [*(OSError(code, os.strerror(code)) for code in (
     errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)),
           MemoryError()]
 FILES = ['checkpoints/step-00000040.npz', 'checkpoints/best.npz', 'config.json', 'tokenizer.json']
+from runs import complaint
 
 
 def save(folder, step, size=10):
@@ -106,7 +107,7 @@ def test_a_command_then_says_so_and_changes_nothing(finished, corpus, tmp_path, 
     run()
   monkeypatch.undo()
   assert exit_.value.code == 1
-  line, = capsys.readouterr().err.splitlines()
+  line = complaint(capsys.readouterr().err)
   assert f'{workdir / name}: cannot be read ({error.strerror})' in line
   assert content(workdir) == before and [path.name for path in tmp_path.iterdir()] == ['run']
 

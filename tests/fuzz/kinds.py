@@ -147,7 +147,7 @@ def checkpoint_contents(draw, place):
     arrays = draw(damaged_arrays(arrays))
   else:
     state = draw(damaged_value({**state, 'format_version': checkpoint.FORMAT_VERSION}))
-  checkpoint.write(path, arrays, state)
+  checkpoint.write(run, path.name, arrays, state)
   return reads(draw(st.sampled_from(READERS)), place)
 
 

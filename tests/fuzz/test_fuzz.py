@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from fuzz.checks import check
 from fuzz.kinds import KINDS, MENDED
 
-SHORT = 3  # examples of each kind, with the tests that are not slow
+SHORT = 2  # examples of each kind, with the tests that are not slow
 ASKED = int(os.environ.get('FUZZ', '0'))  # examples of each kind, drawn anew each time
 
 

@@ -41,6 +41,7 @@ def test_other_commands_use_the_average(corpus, tmp_path, capsys):
     assert (one != other).any()
 
 
+@pytest.mark.slow
 def test_two_replicas_measure_and_keep_what_one_does_and_resume(corpus, finished, tmp_path):
   train.run(flags(corpus, tmp_path / 'run', '--strategy=mirrored'))
   shutil.copytree(tmp_path / 'run', tmp_path / 'parts')
@@ -55,6 +56,7 @@ def test_two_replicas_measure_and_keep_what_one_does_and_resume(corpus, finished
     np.testing.assert_allclose(one[name], two[name], atol=1e-3, err_msg=name)
 
 
+@pytest.mark.slow
 def test_one_replica_is_one_device(corpus, finished, tmp_path):
   """Outside of these tests a processor is one device, as one GPU is."""
   process = start(corpus, tmp_path / 'run', '--strategy=mirrored')
@@ -64,6 +66,7 @@ def test_one_replica_is_one_device(corpus, finished, tmp_path):
     assert one == pytest.approx(two, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_a_curriculum_and_char_tokens(corpus, tmp_path):
   train.run(flags(corpus, tmp_path / 'run', *CURRICULUM, '--tokenizer=char', '--steps=10', '--report_every=5'))
   tokens = [line['tokens'] for line in metrics(tmp_path / 'run')]

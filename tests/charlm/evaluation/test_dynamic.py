@@ -69,7 +69,7 @@ def blank(one, rows):
 
 
 @pytest.mark.parametrize('rows,options,starts', [
-  (1, {}, None), (1, dict(cell='lstm', cell_norm=True, zoneout=0.2), None),
+  (1, {}, None), pytest.param(1, dict(cell='lstm', cell_norm=True, zoneout=0.2), None, marks=pytest.mark.slow),
   (2, dict(norm='joint'), np.array([0, 3, 6, 7, 11, 60, 61]))], ids=['gru', 'lstm', 'documents'])
 def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
   one, eta, decay = make(**options), 0.03, 0.7
@@ -109,6 +109,7 @@ def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
   assert abs(nats_of(still, batches, cut) - sums[0]) > 0.01 * sums[0]
 
 
+@pytest.mark.slow
 def test_models_of_any_size_take_steps_of_about_one_length():
   lengths = []
   for units in 4, 32:

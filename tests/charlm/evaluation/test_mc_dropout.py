@@ -74,6 +74,7 @@ def test_documents_start_without_noise():
   assert got[0] == got[1] and noisy.config.initial_state == 'noise'
 
 
+@pytest.mark.slow
 def test_seeds_differ_and_passes_help():
   """The mean of probabilities is at least as likely as the mean of log probabilities: more passes, less loss."""
   one = make(**RATES)

@@ -55,6 +55,7 @@ def cut(text, batch_size, length, starts=None):
   return [streams.Batch(*(x if x is None else x.numpy() for x in batch)) for batch in batches], rows
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, len(TEXT)), st.integers(1, 12), st.integers(1, 80), st.floats(0, 0.9999), st.floats(0.1, 5),
        st.lists(st.integers(1, len(TEXT)), max_size=3), st.booleans())

@@ -35,6 +35,7 @@ def nodes(folder):
   return [*graph.node, *(n for f in graph.library.function for n in f.node_def)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('kind, structure, flags', EXPORTS)
 def test_the_graph_has_no_python_no_compiler_and_no_state(exported, kind, structure, flags):
   found = nodes(exported(kind, structure, **flags))

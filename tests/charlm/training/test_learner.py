@@ -263,7 +263,8 @@ def evaluate_model(scorer, batch_size, length, starts=None):
   return nats / tokens
 
 
-@pytest.mark.parametrize('options', [{}, {'cell': 'lstm', 'layers': 1, 'initial_state': 'noise'}], ids=str)
+@pytest.mark.parametrize('options', [
+  {}, pytest.param({'cell': 'lstm', 'layers': 1, 'initial_state': 'noise'}, marks=pytest.mark.slow)], ids=str)
 def test_evaluation_depends_neither_on_rows_nor_on_chunks(options):
   one = make(**options)
   train(one, 30)
