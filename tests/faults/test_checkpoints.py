@@ -13,13 +13,13 @@ from charlm.commands import evaluate, export, sample, train
 from charlm.workdir import archive, checkpoint, layout
 from data_pipeline.tokenizers.registry import load_tokenizer
 from flags.errors import RunError
+from runs import complaint
 
 # What a disk, a network or a busy machine may say of a sound file, and later not.
 ERRORS = [*(OSError(code, os.strerror(code)) for code in (
     errno.EACCES, errno.EPERM, errno.EIO, errno.ENOMEM, errno.ESTALE, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT)),
           MemoryError()]
 FILES = ['checkpoints/step-00000040.npz', 'checkpoints/best.npz', 'config.json', 'tokenizer.json']
-from runs import complaint
 
 
 def save(folder, step, size=10):

@@ -53,7 +53,8 @@ def dies_and_goes_on(arguments, fatal_step, monkeypatch):
   train.run(arguments)
 
 
-@pytest.mark.parametrize('others', [pytest.param(PLATEAU, id='plateau'), pytest.param(FLAT, id='flat', marks=pytest.mark.slow),
+@pytest.mark.parametrize('others', [pytest.param(PLATEAU, id='plateau'),
+                                    pytest.param(FLAT, id='flat', marks=pytest.mark.slow),
                                     pytest.param([*EMA, *LSTM], id='ema', marks=pytest.mark.slow)])
 def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys, others):
   whole, parts = tmp_path / 'whole', tmp_path / 'parts'
