@@ -56,7 +56,7 @@ def compiled(chip, **options):
   return list(compilers.loops(module)), memory
 
 
-@pytest.mark.parametrize('kind, chip', itertools.product(KINDS, MEMORY))
+@pytest.mark.parametrize('kind, chip', [*itertools.product(KINDS, MEMORY)])
 def test_step_compiles(kind, chip):
   options, count = KINDS[kind]
   loops, memory = compiled(chip, **options)
