@@ -41,6 +41,7 @@ def check(folder: pathlib.Path, requests: Requests, expected: Answers, libraries
   Raises:
     RunError: the model does not load there, or gives other answers.
   """
+  folder = folder.absolute()  # the process has another current folder
   with tempfile.TemporaryDirectory(dir=folder) as temporary:  # there may be no other that can be written to
     given, found = (pathlib.Path(temporary, f'{name}.npz') for name in ('requests', 'answers'))
     np.savez(given, **{f'{signature}/{name}': answer.packed(value) for signature, inputs in requests.items()

@@ -50,7 +50,7 @@ def command(body):
 
 def tells(done, status, words=''):
   """Whether a process has ended with this status and, if there are words, one line that has them."""
-  lines = done.stderr.decode().splitlines()
+  lines = runs.without_account(done.stderr.decode()).splitlines()
   return done.returncode == status and len(lines) == bool(words) and all(words in line for line in lines)
 
 
