@@ -18,6 +18,7 @@ from charlm.workdir.names import Folder
 from charlm.workdir.tensorboard import TensorBoard
 from data_pipeline import atomic
 
+MOST = float(np.finfo(np.float32).max)  # that TensorBoard takes
 PERCENTILES = (10, 25, 50, 75, 90)  # of the gradient norms between two reports
 
 
@@ -137,13 +138,13 @@ def read_lines(path: Folder) -> list[dict[str, Any]]:
 
 
 def numbers(line: dict[str, Any]) -> dict[str, float]:
-  """What a line of metrics.jsonl says beside its step: {name: finite number}."""
+  """What a line of metrics.jsonl says beside its step: {name: number}, without those that float32 cannot hold."""
   found = {}
   for name, value in line.items():
     if name != 'step' and isinstance(value, int | float) and not isinstance(value, bool):
       with contextlib.suppress(OverflowError):
         found[name] = float(value)
-  return {name: value for name, value in found.items() if math.isfinite(value)}
+  return {name: value for name, value in found.items() if abs(value) <= MOST}
 
 
 def _split(path: Folder) -> list[bytes]:

@@ -207,12 +207,11 @@ def test_no_folder_is_named_like_a_home(corpus, tmp_path):
 @pytest.mark.parametrize('number, ignored', [(signal.SIGTERM, False), (signal.SIGHUP, False), (signal.SIGHUP, True)])
 def test_a_run_that_is_hung_up_saves(corpus, tmp_path, number, ignored):
   """Twice, as a terminal does that closes; under nohup it goes on."""
-  ignore = signal.signal(signal.SIGHUP, signal.SIG_IGN) if ignored else None
+  inherited = signal.signal(signal.SIGHUP, signal.SIG_IGN if ignored else signal.SIG_DFL)
   try:
     process = runs.start(corpus, tmp_path / 'w', '--steps=3000', '--save_every=0', '--eval_every=0', '--sample_every=0')
   finally:
-    if ignored:
-      signal.signal(signal.SIGHUP, ignore)
+    signal.signal(signal.SIGHUP, inherited)
   while not (tmp_path / 'w' / 'metrics.jsonl').exists() or not (tmp_path / 'w' / 'metrics.jsonl').read_text():
     time.sleep(0.05)
     assert process.poll() is None, process.stderr.read()

@@ -53,7 +53,8 @@ def test_a_model_is_used_where_all_is_read_only(finished, tmp_path):
       ('export', [f'--export_dir={tmp_path / "served"}'], f'{tmp_path / "served"}/1')):
     result = where_all_is_read_only(command, f'--workdir={finished}', *others, writable=tmp_path / 'served')
     assert result.returncode == 0 and words in result.stdout and 'Traceback' not in result.stderr, (command, result)
-    assert not without_account(result.stderr) or command == 'export', result  # TensorFlow warns of a graph that it need not rewrite
+    # TensorFlow warns of a graph that it need not rewrite.
+    assert not without_account(result.stderr) or command == 'export', result
   assert (tmp_path / 'served' / '1' / 'saved_model.pb').exists()
   result = where_all_is_read_only('train', f'--workdir={finished}')
   assert result.returncode == 1 and complaint(result.stderr), result
