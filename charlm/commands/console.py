@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from charlm.commands import streams
-from flags import typed
 from flags.errors import RunError, UserError
 from flags.help import full_help, short_help
 from flags.parse import parse
@@ -83,8 +82,8 @@ def quietly() -> Iterator[None]:
 def _prepare_libraries() -> None:
   """Has TensorFlow and Keras, which are imported later, be silent, and do without folders that are not there."""
   os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '3')
-  if not typed.has_home():  # Keras would make a folder named ~
-    os.environ.setdefault('KERAS_HOME', os.devnull)
+  # Keras would take its backend and its number types from a file in the home folder, or make a folder named ~.
+  os.environ.update(KERAS_BACKEND='tensorflow', KERAS_HOME=os.devnull)
   try:
     tempfile.gettempdir()
   except OSError:  # the import of TensorFlow asks for the name of one, and mostly does without

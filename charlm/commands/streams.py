@@ -113,7 +113,7 @@ def quietly() -> Iterator[None]:
     os.dup2(held.fileno(), 2)
     try:
       yield
-    except BaseException:
+    except Exception:
       held.seek(0)
       with contextlib.suppress(OSError):
         os.write(terminal, held.read())

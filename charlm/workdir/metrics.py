@@ -17,6 +17,7 @@ from charlm.workdir import layout, names
 from charlm.workdir.names import Folder
 from charlm.workdir.tensorboard import TensorBoard
 from data_pipeline import atomic
+from flags.schema import is_text
 
 MOST = float(np.finfo(np.float32).max)  # that TensorBoard takes
 PERCENTILES = (10, 25, 50, 75, 90)  # of the gradient norms between two reports
@@ -141,7 +142,7 @@ def numbers(line: dict[str, Any]) -> dict[str, float]:
   """What a line of metrics.jsonl says beside its step: {name: number}, without those that float32 cannot hold."""
   found = {}
   for name, value in line.items():
-    if name != 'step' and isinstance(value, int | float) and not isinstance(value, bool):
+    if name != 'step' and is_text(name) and isinstance(value, int | float) and not isinstance(value, bool):
       with contextlib.suppress(OverflowError):
         found[name] = float(value)
   return {name: value for name, value in found.items() if abs(value) <= MOST}

@@ -19,6 +19,7 @@ from flags.config import Config
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.network import ModelConfig
+from flags.schema import LARGE
 from flags.training import TrainConfig
 from runs import assert_same_run, last
 
@@ -59,7 +60,7 @@ def draw_value(field, rng):
   if field.type is int:
     return default + rng.randint(1, 3)
   assert field.type is float, f'{field.name}: say in VALUES what to draw for it'
-  if high is None:
+  if high in (None, LARGE):
     return default * rng.choice([0.5, 2.0]) or 0.5
   return low + (high - low) * rng.uniform(0.1, 0.6)
 
