@@ -22,6 +22,7 @@ BELOW = {
   'serving': ['charlm', 'data_pipeline', 'evaluation', 'flags', 'generation', 'network', 'workdir'],
 }
 BELOW['commands'] = [*BELOW]
+BELOW['client'] = ['flags']  # it runs where nothing else of this is, nor TensorFlow
 INSTALLED = [module for module in MODULES if module.partition('.')[0] in PACKAGES]
 
 

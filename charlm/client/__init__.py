@@ -1,0 +1,17 @@
+"""Talks to a served model. Needs neither TensorFlow nor NumPy: the standard library, or grpcio and protobuf for gRPC.
+
+    client   generate, score, stream
+    rest     requests to TF Serving's REST interface
+    grpc     the same over gRPC
+
+May import `flags.errors` alone. Begin with `client.py`.
+
+    from charlm.client import Client
+    client = Client('http://localhost:8501', model='book')
+    for text in client.stream('It was'):
+      print(text, end='', flush=True)
+"""
+from charlm.client.client import Client, Generated, Score
+from charlm.client.transport import ServerError
+
+__all__ = ['Client', 'Generated', 'Score', 'ServerError']

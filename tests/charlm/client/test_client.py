@@ -1,0 +1,91 @@
+"""The client and a served model, over REST and gRPC: a seed gives one text, however it is asked for."""
+import itertools
+
+import pytest
+import tensorflow as tf
+
+import stand_in
+from charlm.client import Client, ServerError
+from charlm.serving.signatures import ServedModel
+from charlm.workdir import trained_model
+from data_pipeline.tokenizers.byte import ByteTokenizer
+from flags.errors import UserError
+from flags.serving import ExportConfig
+
+OPTIONS = dict(max_new_tokens=40, temperature=0.9, top_p=0.95)
+
+
+@pytest.fixture(scope='module')
+def signatures(finished, tmp_path_factory):
+  """Those of a SavedModel of a small run."""
+  opened, folder = trained_model.load_model(finished), str(tmp_path_factory.mktemp('served'))
+  assert isinstance(opened.tokenizer, ByteTokenizer)  # so that blocks end within characters
+  served = ServedModel(opened.model, opened.tokenizer, ExportConfig(workdir=str(finished), export_dir=folder))
+  tf.saved_model.save(served, folder, served.functions)
+  return tf.saved_model.load(folder).signatures
+
+
+@pytest.fixture(scope='module', params=['rest', 'grpc'])
+def client(request, signatures):
+  with getattr(stand_in, request.param)(signatures) as address, Client(address, model='book', retries=0) as one:
+    yield one
+
+
+def test_a_stream_is_the_text_of_generate(client):
+  written, = client.generate(['It was'], seed=5, **OPTIONS)
+  assert written.num_tokens == 40 and written.log_prob < 0
+  for block in 1, 7, 16, 100:
+    parts = list(client.stream('It was', seed=5, block=block, **OPTIONS))
+    # The stream's end may hold a character that is not finished, which both leave out.
+    assert (''.join(parts) == written.text and len(parts) > 1) or block == 100
+
+
+@pytest.mark.parametrize('stop', ['t', 'e w|best', 'no such text'])
+def test_a_stream_ends_before_a_stop_text(finished, tmp_path, stop):
+  opened = trained_model.load_model(finished)
+  served = ServedModel(opened.model, opened.tokenizer, ExportConfig(stop=stop))
+  with stand_in.rest(served.functions) as address, Client(address, retries=0) as client:
+    for seed in range(4):
+      written, = client.generate(['It was'], seed=seed, **OPTIONS)
+      assert not any(text in written.text for text in stop.split('|'))
+      for block in 1, 7, 40:
+        assert ''.join(client.stream('It was', seed=seed, block=block, **OPTIONS)) == written.text
+
+
+def test_each_prompt_has_its_own_seed(client):
+  both = client.generate(['It was', b'\xff was'], seed=5, **OPTIONS)
+  assert both[0] == client.generate(['It was'], seed=5, **OPTIONS)[0]
+  assert both[1] == client.generate([b'\xff was'], seed=6, **OPTIONS)[0]
+  assert client.generate([]) == client.score([]) == []
+
+
+def test_scores(client):
+  text = 'It was the best of times. é'
+  likely, unlikely = client.score([text, text[::-1]])
+  assert likely.log_prob > unlikely.log_prob
+  assert (likely.num_bytes, likely.num_characters, likely.num_tokens) == (28, 27, 28)
+  assert likely.bits_per_character == pytest.approx(likely.bits_per_byte * 28 / 27)
+  assert likely.bits_per_byte == pytest.approx(-likely.log_prob / 28 / 0.6931471805599453)
+
+
+def test_a_stream_that_is_left_asks_for_no_more(client, monkeypatch):
+  calls, call = [], client._transport.call
+  monkeypatch.setattr(client._transport, 'call', lambda name, inputs: calls.append(name) or call(name, inputs))
+  assert len(list(itertools.islice(client.stream('It', block=4, temperature=0.0), 2))) == 2
+  assert calls == ['prefill', 'continue', 'continue']
+
+
+def test_what_the_server_refuses_is_one_line(client):
+  with pytest.raises(ServerError, match='the server answered') as error:
+    client._transport.call('no_such', {'prompt': ['x']})
+  assert '\n' not in str(error.value)
+  with pytest.raises(UserError, match='expected a list of texts'):
+    client.generate('It was')
+  with pytest.raises(UserError, match='block=0'):
+    next(client.stream('It was', block=0))
+
+
+def test_an_answer_of_another_model_is_told_of(client, monkeypatch):
+  monkeypatch.setattr(client._transport, 'call', lambda name, inputs: {'text': ['a']})
+  with pytest.raises(ServerError, match=r'the answer to generate for 1 rows: expected 1 values of num_tokens, found 0'):
+    client.generate(['x'])

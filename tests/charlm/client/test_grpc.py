@@ -1,0 +1,57 @@
+"""gRPC messages: the client's own declarations say the same as TensorFlow's."""
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow.core.framework import tensor_pb2
+
+from charlm.client import grpc
+from flags.errors import UserError
+
+
+def tensorflow_reads(tensor):
+  return tf.make_ndarray(tensor_pb2.TensorProto.FromString(tensor.SerializeToString()))
+
+
+@pytest.mark.parametrize('values, dtype, expected', [
+  (['a', b'\xff', ''], grpc.STRING, np.array([b'a', b'\xff', b''], object)),
+  ([1, -2**31], grpc.INT32, np.array([1, -2**31], np.int32)),
+  ([2**62, -1], grpc.INT64, np.array([2**62, -1])),
+  ([0.1, float('inf')], grpc.FLOAT, np.array([0.1, np.inf], np.float32)),
+  ([[0.1, 0.2], [0.3, -0.0]], grpc.FLOAT, np.array([[0.1, 0.2], [0.3, -0.0]], np.float32)),
+  ([], grpc.STRING, np.array([], object))])
+def test_tensorflow_reads_what_is_sent(values, dtype, expected):
+  tensor = grpc.messages()['Tensor']()
+  grpc.fill(tensor, values, dtype)
+  found = tensorflow_reads(tensor)
+  assert found.dtype == expected.dtype
+  np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize('value', [
+  np.array([1, 2, 3], np.int32), np.array([7] * 40, np.int32), np.array([2**40, -5]), np.array([], np.float32),
+  np.array([0.25] * 6, np.float32), np.arange(6, dtype=np.float32).reshape(2, 3), np.full([3, 2], 0.5, np.float32)])
+@pytest.mark.parametrize('packed', [True, False])
+def test_numbers_come_back_however_tensorflow_writes_them(value, packed):
+  # make_tensor_proto writes tensor_content for arrays, and lists of values otherwise; equal ones once.
+  proto = tf.make_tensor_proto(value if packed else value.tolist(), value.dtype, value.shape)
+  if not packed and value.size and (value == value.flat[0]).all():
+    proto = tf.make_tensor_proto(value.flat[0], value.dtype, value.shape)
+  tensor = grpc.messages()['Tensor'].FromString(proto.SerializeToString())
+  assert grpc.column(tensor, False) == value.tolist()
+
+
+def test_text_comes_back_as_text_or_bytes():
+  tensor = grpc.messages()['Tensor'].FromString(tf.make_tensor_proto([b'\xc3\xa9', b'\xff']).SerializeToString())
+  assert grpc.column(tensor, True) == [b'\xc3\xa9', b'\xff'] and grpc.column(tensor, False) == ['é', '\ufffd']
+
+
+@pytest.mark.parametrize('dtype, bits', [(grpc.INT32, 32), (grpc.INT64, 64)])
+def test_numbers_that_do_not_fit_are_refused(dtype, bits):
+  with pytest.raises(UserError, match=f'{10**30}: expected a number of {bits} bits'):
+    grpc.fill(grpc.messages()['Tensor'](), [1, 10**30], dtype)
+
+
+@pytest.mark.parametrize('url', ['grpc://', 'grpc://host/path'])
+def test_what_is_no_address_is_refused(url):
+  with pytest.raises(UserError, match='expected the address of a server'):
+    grpc.GrpcTransport(url, 'm')
