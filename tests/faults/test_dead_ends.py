@@ -42,7 +42,7 @@ def test_evaluate_does_without_a_cache(finished, tmp_path, no_cache, capsys, whe
   (workdir / 'config.json').write_text(json.dumps(config))
   found, told = figures(capsys, f'--workdir={workdir}')
   assert found['split'] == 'valid' and found['tokens'] == len(TEXT) // 10 - 1
-  assert told.startswith('notice: the cache ') and told.count('\n') == 1
+  assert told.startswith('notice: the cache: ') and told.count('\n') == 1
   assert not pathlib.Path('/none').exists() and no_cache.read_text() == ''
   kept, told = figures(capsys, f'--workdir={workdir}', f'--cache_dir={tmp_path / "new"}')
   assert kept == {**found, 'workdir': str(workdir)} and told == ''
