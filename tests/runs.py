@@ -6,7 +6,9 @@ import subprocess
 import sys
 
 import numpy as np
+import pytest
 
+from charlm.commands import train
 from charlm.workdir import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -46,6 +48,19 @@ def complaint(err):
   """The one line of standard error that says something else than which text was read."""
   line, = without_account(err).splitlines()
   return line
+
+
+def told(capsys):
+  """The lines of standard error."""
+  return capsys.readouterr().err.splitlines()
+
+
+def refused(arguments, capsys, status=2):
+  """-> the last line that a command says which fails with this status."""
+  with pytest.raises(SystemExit) as exit_:
+    train.run(arguments)
+  assert exit_.value.code == status
+  return told(capsys)[-1]
 
 
 def last(workdir):

@@ -11,21 +11,9 @@ from charlm.training import trainer
 from charlm.workdir import checkpoint, lock, metrics, tensorboard
 from data_pipeline import atomic
 from flags import typed
-from runs import flags
+from runs import flags, refused, told
 
 FEW = ['--steps=12', '--eval_every=6', '--sample_every=6']  # steps, with a checkpoint at 6
-
-
-def told(capsys):
-  return capsys.readouterr().err.splitlines()
-
-
-def refused(arguments, capsys, status=2):
-  """-> the last line that a command says which fails with this status."""
-  with pytest.raises(SystemExit) as exit_:
-    train.run(arguments)
-  assert exit_.value.code == status
-  return told(capsys)[-1]
 
 
 def moved(workdir, place):

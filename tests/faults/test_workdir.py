@@ -11,21 +11,9 @@ from charlm.commands import train
 from charlm.workdir import checkpoint, lock
 from data_pipeline import atomic
 from flags.errors import RunError, UserError
-from runs import assert_same_run, flags, start
+from runs import assert_same_run, flags, refused, start, told
 
 DAY = 24 * 60 * 60
-
-
-def told(capsys):
-  return capsys.readouterr().err.splitlines()
-
-
-def refused(arguments, capsys, status=2):
-  """-> the last line that a command says which fails with this status."""
-  with pytest.raises(SystemExit) as exit_:
-    train.run(arguments)
-  assert exit_.value.code == status
-  return told(capsys)[-1]
 
 
 def test_one_run_at_a_time(finished, capsys):
