@@ -30,6 +30,10 @@ class LossMonitor:
     for name in self.state():
       setattr(self, name, state[name])
 
+  def forget_best(self) -> None:
+    """Takes the next validation loss for the best, as the best weights are lost."""
+    self.best_nats, self.best_step, self.waited, self.stayed = None, 0, 0, 0
+
   def validated(self, nats: float, step: int) -> bool:
     """Takes in a validation loss. -> whether it is the best so far."""
     best = self.best_nats is None or nats < self.best_nats

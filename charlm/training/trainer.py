@@ -69,6 +69,8 @@ class Trainer:
     found = checkpoint.newest(self.workdir, set_aside=True)
     if found:
       self._restore(*found)
+      if self.monitor.best_nats is not None and not checkpoint.has_whole_best(self.workdir):
+        self.monitor.forget_best()
     elif checkpoint.has_best(self.workdir):  # of a run that was killed before its first checkpoint
       with contextlib.suppress(checkpoint.Damaged):
         best = checkpoint.read(checkpoint.best_path(self.workdir))

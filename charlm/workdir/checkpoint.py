@@ -170,8 +170,20 @@ def newest(workdir: Folder, *, set_aside: bool = False,
       return found
   if paths:
     raise RunError(f'--workdir={workdir}: none of its {len(paths)} checkpoints is whole; first: {damaged[paths[0]]}. '
-                   'Bring one back, or start again in another folder')
+                   f'{_way_out(workdir, set_aside)}')
   return None
+
+
+def _way_out(workdir: Folder, trains: bool) -> str:
+  """What to do where no checkpoint is whole."""
+  try:
+    whole = has_best(workdir) and read(best_path(workdir))
+  except (Damaged, RunError, UserError):
+    whole = False
+  if not trains:
+    return 'Bring one back' + (', or take its best weights: --weights=best' if whole else '')
+  return ('Bring one back, or start again in another folder'
+          + (f', where --init_from={workdir} takes its best weights' if whole else ''))
 
 
 def set_best_aside(workdir: Folder, warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> None:
@@ -193,6 +205,27 @@ def set_best_aside(workdir: Folder, warn: Callable[[str], None] = lambda text: p
          f'best weights until then are now {aside}')
   except Damaged as error:
     warn(f'warning: {error}; it is now {_set_aside(path).name}')
+
+
+def has_whole_best(workdir: Folder, warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> bool:
+  """Whether the best weights are as they were saved. Damaged ones are set aside, so that nothing is written over them.
+
+  Args:
+    workdir: the folder of a run that goes on, and has had best weights.
+    warn: is told where they are damaged or gone.
+
+  Raises:
+    RunError: the file cannot be read or renamed.
+  """
+  path, then = best_path(workdir), 'The weights of the next evaluation take their place'
+  try:
+    if has_best(workdir):
+      read(path)
+      return True
+    warn(f'warning: {path}: the best weights are gone. {then}')
+  except Damaged as error:
+    warn(f'warning: {error}; it is now {_set_aside(path).name}. {then}')
+  return False
 
 
 def _set_aside(path: pathlib.Path, name: str = '') -> pathlib.Path:

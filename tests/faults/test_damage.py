@@ -80,6 +80,49 @@ def test_best_weights_that_are_damaged(finished, corpus, tmp_path, capsys):
   assert checkpoint.read(workdir / 'checkpoints' / 'best.npz')
 
 
+@pytest.mark.parametrize('lost', ['damaged', 'gone'])
+def test_a_run_that_goes_on_writes_over_no_damaged_best_weights(finished, tmp_path, capsys, lost):
+  """The weights of the next evaluation are the best then, whatever their loss, and again after the next resume."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  best, bad = checkpoint.best_path(workdir), workdir / 'checkpoints' / 'best.npz.bad'
+  newest, = checkpoint.saved(workdir)[:1]
+  arrays, state = checkpoint.read(newest)
+  checkpoint.write(workdir, newest.name, arrays, {**state, 'best_nats': 0.01, 'finished': ''})  # out of reach
+  config = workdir / 'config.json'
+  config.write_text(config.read_text().replace('"steps": 40', '"steps": 60'))
+  if lost == 'damaged':
+    best.write_bytes(b'damaged')
+  else:
+    best.unlink()
+  train.run(['charlm-train', f'--workdir={workdir}'])
+  out, err = capsys.readouterr()
+  assert ('it is now best.npz.bad. ' in err) == (lost == 'damaged') == bad.exists()
+  assert err.count('weights of the next evaluation take their place') == 1
+  assert bad.exists() is False or bad.read_bytes() == b'damaged'
+  found = checkpoint.read(best)[1]
+  assert 50 <= found['step'] <= 60 and found['best_nats'] > 0.01 and f'at step {found["step"]}' in out
+
+
+def test_where_all_but_the_best_are_damaged_that_is_named(finished, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  for path in checkpoint.saved(workdir):
+    path.write_bytes(b'damaged')
+
+  def said(command, *arguments):
+    with pytest.raises(SystemExit) as exit_:
+      command.run([f'charlm-{command.__name__}', f'--workdir={workdir}', *arguments])
+    assert exit_.value.code == 1
+    return capsys.readouterr().err.splitlines()[-1]
+
+  assert said(evaluate, '--weights=last').endswith('. Bring one back, or take its best weights: --weights=best')
+  assert said(train).endswith(f', or start again in another folder, where --init_from={workdir} takes its best weights')
+  checkpoint.best_path(workdir).write_bytes(b'damaged')
+  for weights in 'best', 'last':
+    assert said(evaluate, f'--weights={weights}').endswith('. Bring one back')
+
+
 def test_weights_set_aside_twice_are_kept_twice(tmp_path):
   best = checkpoint.best_path(tmp_path)
   for number in range(3):
