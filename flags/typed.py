@@ -104,6 +104,11 @@ def words(path: str | os.PathLike) -> str:
   return os.fsencode(path).decode('utf-8', 'backslashreplace')
 
 
+def line(path: str | os.PathLike) -> str:
+  """As `words`, with escapes for what would break a line or move the cursor."""
+  return ''.join(c if c.isprintable() else c.encode('unicode_escape').decode() for c in words(path))
+
+
 def flag(name: str, value: object) -> str:
   """A flag as it is printed for pasting into a shell: --workdir='my runs/first'. value: a path, or a number."""
   data = os.fsencode(str(value))

@@ -29,7 +29,7 @@ def main(given: dict[str, Any]) -> None:
   first = 'import tensorflow_text; ' if not by_ids and opened.tokenizer.trackable else ''
   asked = ("['prefill'](tokens=tf.constant([[0]]))['log_probs']" if by_ids else
            "['serving_default'](prompt=tf.constant(['Once upon']))['text']")
-  print(f'{path}\n'
+  print(f'{typed.line(path)}\n'
         f"  in Python:  {first}import tensorflow as tf; model = tf.saved_model.load({typed.words(path)!r})\n"
         f'              model.signatures{asked}\n'
         '  TF Serving: tensorflow_model_server --rest_api_port=8501 --model_name=charlm '

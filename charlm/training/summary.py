@@ -18,15 +18,17 @@ def summarize(workdir: Folder, state: Mapping[str, Any], average: str = 'none') 
   """
   folder = pathlib.Path(workdir)
   given = typed.flag('workdir', folder)
-  samples = layout.samples_folder(folder)
+  checkpoints, samples, tensorboard, metrics, plot = (typed.line(path) for path in (
+      folder / 'checkpoints', layout.samples_folder(folder), layout.tensorboard_folder(folder),
+      layout.metrics_path(folder), layout.plot_path(folder)))
   best = ('' if state['best_nats'] is None else
           f' Best validation loss {state["best_nats"]:.4f} nats per token, at step {state["best_step"]}.')
   return '\n'.join([
       f'Trained for {state["step"]} steps: {state["finished"]}.{best}',
-      f'  {folder / "checkpoints"}/   {_used_weights(state, average)}, and the last two checkpoints',
-      f'  {layout.metrics_path(folder)}   a line per report; drawn in {layout.plot_path(folder)}',
-      *[f'  {samples}/   what the model wrote while it learned'] * samples.exists(),
-      f'  {layout.tensorboard_folder(folder)}/   events: tensorboard {typed.flag("logdir", folder)}',
+      f'  {checkpoints}/   {_used_weights(state, average)}, and the last two checkpoints',
+      f'  {metrics}   a line per report; drawn in {plot}',
+      *[f'  {samples}/   what the model wrote while it learned'] * layout.samples_folder(folder).exists(),
+      f'  {tensorboard}/   events: tensorboard {typed.flag("logdir", folder)}',
       f'Next: charlm-sample {given}, charlm-evaluate {given}, charlm-export {given} --export_dir=DIR'])
 
 

@@ -64,8 +64,11 @@ def read_config(workdir: Folder, flag: str = 'workdir') -> Config:
     return Config.from_json(path.read_text(encoding='utf-8'))
   except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
     raise UserError(f'--{flag}={workdir}: expected a folder with a config.json, which charlm-train makes') from None
-  except (UserError, UnicodeDecodeError) as error:
+  except UserError as error:
     raise UserError(f'{path}: {error}') from error
+  except UnicodeDecodeError as error:
+    raise UserError(f'{path}: byte 0x{error.object[error.start]:02x} at offset {error.start} is not UTF-8; expected '
+                    'the JSON that charlm-train wrote') from error
   except (OSError, MemoryError) as error:
     raise names.unreadable(path, error) from error
 

@@ -123,6 +123,16 @@ def test_where_all_but_the_best_are_damaged_that_is_named(finished, tmp_path, ca
     assert said(evaluate, f'--weights={weights}').endswith('. Bring one back')
 
 
+def test_a_configuration_that_is_no_text(finished, tmp_path, capsys):
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  (workdir / 'config.json').write_bytes(b'{"\x80')
+  with pytest.raises(SystemExit) as exit_:
+    evaluate.run(['charlm-evaluate', f'--workdir={workdir}'])
+  assert exit_.value.code == 2
+  assert 'config.json: byte 0x80 at offset 2 is not UTF-8; expected the JSON that' in capsys.readouterr().err
+
+
 def test_weights_set_aside_twice_are_kept_twice(tmp_path):
   best = checkpoint.best_path(tmp_path)
   for number in range(3):

@@ -13,3 +13,10 @@ from charlm.training.summary import summarize
 def test_the_summary_says_which_weights_are_used(state, average, words):
   start = {'step': 40, 'finished': 'done', 'best_nats': None, 'best_step': 0, 'average_from': None}
   assert words in summarize('run', start | state, average)
+
+
+def test_a_folder_whose_name_has_line_ends_breaks_no_line(tmp_path):
+  (tmp_path / 'my\nrun' / 'samples').mkdir(parents=True)
+  state = {'step': 3, 'finished': 'all steps are done', 'best_nats': None, 'best_step': 0, 'average_from': None}
+  lines = summarize(tmp_path / 'my\nrun', state).split('\n')
+  assert len(lines) == 6 and sum('my\\nrun/' in line for line in lines) == 4
