@@ -68,12 +68,21 @@ def quietly() -> Iterator[None]:
 
   Keras does without matplotlib where it is missing. It cannot be imported beside settings that are broken, or without a
   folder for temporary files; the plot imports it later.
+
+  Raises:
+    RunError: a library cannot be loaded: it is not whole, or there is too little memory for it.
   """
   hidden = {'matplotlib': None} if 'matplotlib' not in sys.modules else {}
   sys.modules.update(hidden)  # type: ignore[arg-type]
   try:
     with streams.quietly():
       yield
+  except ModuleNotFoundError:
+    raise
+  except (ImportError, MemoryError, SystemError) as error:  # Python says SystemError where memory ends in C code
+    reason = [*str(error).splitlines(), ''][0]
+    raise RunError(f'a library cannot be loaded ({type(error).__name__}: {reason}). Is there enough memory (ulimit -v) '
+                   'for it, and is the installation whole (pip check)?') from error
   finally:
     for name in hidden:
       del sys.modules[name]

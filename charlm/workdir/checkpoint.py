@@ -180,10 +180,9 @@ def _way_out(workdir: Folder, trains: bool) -> str:
     whole = has_best(workdir) and read(best_path(workdir))
   except (Damaged, RunError, UserError):
     whole = False
-  if not trains:
-    return 'Bring one back' + (', or take its best weights: --weights=best' if whole else '')
-  return ('Bring one back, or start again in another folder'
-          + (f', where --init_from={workdir} takes its best weights' if whole else ''))
+  anew = ', or start again in another folder' if trains else ''
+  use = f'charlm-train --init_from={workdir} begins with' if trains else 'charlm-evaluate --weights=best takes'
+  return f'Bring one back{anew}' + (f' ({use} the best weights, which are whole)' if whole else '')
 
 
 def set_best_aside(workdir: Folder, warn: Callable[[str], None] = lambda text: print(text, file=sys.stderr)) -> None:

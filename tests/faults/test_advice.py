@@ -9,9 +9,10 @@ import re
 
 import pytest
 
+import all_flags
 from source_tree import EDGES, MODULES, PACKAGES, ROOT
 
-COMMANDS = ['train', 'evaluate', 'sample', 'export']
+COMMANDS = [name.partition('-')[2] for name in all_flags.COMMANDS]
 EVERYWHERE = {'help', 'helpfull', 'flagfile'}
 # Words after which flags, up to the end of the line, are those that the model was made with, or another program's.
 OTHERS = r'(trained with|charlm-\w+|tensorboard|tensorflow_model_server)\b[^\n]*'

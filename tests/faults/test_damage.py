@@ -116,8 +116,10 @@ def test_where_all_but_the_best_are_damaged_that_is_named(finished, tmp_path, ca
     assert exit_.value.code == 1
     return capsys.readouterr().err.splitlines()[-1]
 
-  assert said(evaluate, '--weights=last').endswith('. Bring one back, or take its best weights: --weights=best')
-  assert said(train).endswith(f', or start again in another folder, where --init_from={workdir} takes its best weights')
+  assert said(evaluate, '--weights=last').endswith(
+      '. Bring one back (charlm-evaluate --weights=best takes the best weights, which are whole)')
+  assert said(train).endswith(
+      f'in another folder (charlm-train --init_from={workdir} begins with the best weights, which are whole)')
   checkpoint.best_path(workdir).write_bytes(b'damaged')
   for weights in 'best', 'last':
     assert said(evaluate, f'--weights={weights}').endswith('. Bring one back')

@@ -75,3 +75,16 @@ def test_what_an_import_writes_to_standard_error_is_held_back():
   assert stderr('os.write(2, b"noise")') == 'after'
   failed = stderr('os.write(2, b"noise"); import no_such_module')
   assert failed.startswith('noise') and failed.rstrip().endswith("No module named 'no_such_module'")
+
+
+@pytest.mark.parametrize('error', [ImportError('libx.so: failed to map\nsegment'), MemoryError(), SystemError('NULL')])
+def test_a_library_that_cannot_be_loaded_is_told_in_one_line(capsys, error):
+  def main(given):
+    with console.quietly():
+      raise error
+
+  with pytest.raises(SystemExit) as exit_:
+    console.command(main)(['charlm-test'])
+  err = capsys.readouterr().err
+  assert exit_.value.code == 1 and err.count('\n') == 1
+  assert err.startswith(f'charlm-test: a library cannot be loaded ({type(error).__name__}: ')
