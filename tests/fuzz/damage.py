@@ -1,4 +1,5 @@
 """Damage: what hypothesis draws in place of bytes, JSON and arrays that are sound. The simplest draw leaves them."""
+import copy
 import json
 import re
 
@@ -10,6 +11,7 @@ NUMBERS = [b'0', b'-1', b'1', b'255', b'256', b'65536', b'2147483648', b'1844674
 VALUES = [None, True, False, -1, 0, 1, 2, 1.5, 2**31, 2**63, 2**64, 10**30, 10**400, 1e308, float('nan'), float('inf'),
           '', 'x', 'None', '\0', '\ud800', '\ufffd', 'x' * 5000, '../../x', [], [0], {}, {'x': 1}, [[]], [None]]
 DTYPES = ['float16', 'float64', 'int32', 'uint8', 'bool', 'complex64', 'S3', 'U2', '>f4']
+A_VALUE = st.sampled_from(VALUES).map(copy.deepcopy)  # later edits change what is inside it
 EDITS = st.sampled_from([0, 1, 1, 1, 2, 4])  # how many
 
 
@@ -62,17 +64,17 @@ def damaged_value(draw, sound):
   for _ in range(draw(EDITS)):
     places = [*_places(value)]
     if not places:
-      return draw(st.sampled_from(VALUES))
+      return draw(A_VALUE)
     holder, key = draw(st.sampled_from(places))
     edit = draw(st.sampled_from(['replace', 'replace', 'replace', 'remove', 'add', 'nest']))
     if edit == 'remove':
       del holder[key]
     elif edit == 'add' and isinstance(holder, dict):
-      holder[draw(st.sampled_from(['unknown', '', '\ud800', f'{key}x']))] = draw(st.sampled_from(VALUES))
+      holder[draw(st.sampled_from(['unknown', '', '\ud800', f'{key}x']))] = draw(A_VALUE)
     elif edit == 'nest':
       holder[key] = draw(st.sampled_from([[holder[key]], {'x': holder[key]}]))
     else:
-      holder[key] = draw(st.sampled_from(VALUES))
+      holder[key] = draw(A_VALUE)
   return value
 
 
