@@ -3,8 +3,7 @@
     python -I answer.py FOLDER REQUESTS ANSWERS PATH LIBRARIES
 
 REQUESTS and ANSWERS are files (.npz) of tensors named SIGNATURE/INPUT and SIGNATURE/OUTPUT, as `packed` makes them.
-PATH names the
-folders where packages are; LIBRARIES are imported first, such as tensorflow_text.
+PATH names the folders where packages are; LIBRARIES are imported first, such as tensorflow_text.
 """
 import collections
 import importlib
@@ -16,13 +15,18 @@ import numpy as np
 
 
 def main(folder: str, requests: str, answers: str, path: str, *libraries: str) -> None:
-  """Runs each request through the signature of its name."""
+  """Imports what the model needs, and nothing of charlm, then answers."""
   sys.path += [place for place in path.split(os.pathsep) if place not in sys.path]
   # Imports of these fail. Keras does without matplotlib, whose settings may be broken.
   for package in ('charlm', 'data_pipeline', 'flags', 'matplotlib'):
     sys.modules[package] = None  # type: ignore[assignment]
   for library in libraries:
     importlib.import_module(library)
+  answer(folder, requests, answers)
+
+
+def answer(folder: str, requests: str, answers: str) -> None:
+  """Runs each request through the signature of its name."""
   import tensorflow as tf
   signatures, found = tf.saved_model.load(os.fsencode(folder).decode()).signatures, {}
   given: dict[str, Any] = collections.defaultdict(dict)
