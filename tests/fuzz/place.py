@@ -1,9 +1,9 @@
 """Where examples are tried: models that stay as they are, and for each example a folder with copies of them."""
 import contextlib
 import hashlib
+import itertools
 import pathlib
 import shutil
-import tempfile
 
 from runs import TEXT
 
@@ -56,14 +56,19 @@ class Stage:
 
   @contextlib.contextmanager
   def place(self):
-    """A context that yields a Place, which is removed at the end."""
-    with tempfile.TemporaryDirectory(dir=self.folder) as folder:
-      place = Place(self, pathlib.Path(folder))
-      try:
-        yield place
-      finally:
-        for path in place.unfinished():  # the next one has no part in it
-          shutil.rmtree(path) if path.is_dir() else path.unlink()
+    """A context that yields a Place, which is removed at the end.
+
+    Its name is the same each time: files hold it, and what is drawn of their damage must not differ by chance.
+    """
+    folder = next(path for n in itertools.count() if not (path := self.folder / f'place-{n}').exists())
+    folder.mkdir()
+    place = Place(self, folder)
+    try:
+      yield place
+    finally:
+      for path in place.unfinished():  # the next one has no part in it
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+      shutil.rmtree(folder)
 
 
 class Place:
