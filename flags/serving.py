@@ -21,7 +21,8 @@ class ExportConfig(Checked):
                       not_with='text_ops=none', short='Tokens that serving_default writes')
   temperature: float = field(0.8, 'Of serving_default, as in charlm-sample.', minimum=0.0, not_with='text_ops=none',
                              short='Of serving_default, as in charlm-sample')
-  top_k: int = field(0, 'Of serving_default, as in charlm-sample.', minimum=0, not_with='text_ops=none')
+  top_k: int = field(0, 'Of serving_default, as in charlm-sample.', minimum=0, maximum=2**63 - 1,
+                     not_with='text_ops=none')
   top_p: float = field(1.0, 'Of serving_default, as in charlm-sample.', above=0.0, maximum=1.0,
                        not_with='text_ops=none')
   seed: int = field(0, 'Of serving_default, which always writes the same text after the same prompt; generate takes a '

@@ -40,7 +40,7 @@ def main(given: dict[str, Any]) -> None:
     how |= run_freely(config, opened.model, file)
   print(json.dumps({**scoring.report(nats, tokens, file), 'corpus': typed.words(text.source.config.corpus),
                     'split': text.split, 'training_corpus': text.trained_on, 'workdir': typed.words(config.workdir),
-                    'weights': config.weights, 'step': opened.state['step'], **how}))
+                    'weights': opened.taken, 'step': opened.state['step'], **how}))
 
 
 def read_split(config: EvaluateConfig, opened: 'TrainedModel', text: 'EvaluatedText') -> 'TokenFile':

@@ -39,12 +39,12 @@ def main(given: dict[str, Any]) -> None:
 def facts(opened: Any) -> dict[str, Any]:
   """What a client may want to know of a model: its step, its validation loss (None if not known), its configuration.
 
-  Of the configuration that is the network and how its text is read: no path of this machine, and nothing of the run.
+  `weights` is best or last. Of the configuration that is the network and how its text is read: no path of this machine, and nothing of the run.
   """
   state, config = opened.state, opened.config
   valid = state['best_nats'] if state['step'] == state['best_step'] else None
   text = {name: getattr(config.data, name) for name in ('on_invalid', 'document_reset', 'document_separator')}
-  return {'step': state['step'], 'valid_nats_per_token': valid,
+  return {'weights': opened.taken, 'step': state['step'], 'valid_nats_per_token': valid,
           'config': {'data': text, 'model': dataclasses.asdict(config.model)}}
 
 

@@ -96,8 +96,8 @@ def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Config, An
   from data_pipeline.tokenizers.registry import load_tokenizer
   tokenizer = weights = None
   if config.train.init_from and not checkpoint.saved(folder):  # evaluated, perhaps, but nothing to go on from yet
-    _, tokenizer, weights, _ = trained_model.load_weights(
-        config.train.init_from, config.train.init_weights, 'init_from')
+    opened = trained_model.load_weights(config.train.init_from, config.train.init_weights, 'init_from')
+    tokenizer, weights = opened.tokenizer, opened.arrays
   if resumes:
     tokenizer = load_tokenizer(folder)
   if config.places.content:

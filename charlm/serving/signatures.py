@@ -82,8 +82,9 @@ class ServedModel(tf.Module):
   def serving_default(self, prompt: tf.Tensor) -> Answer:
     """prompt [B] -> text [B], written with the options of the export."""
     c = self._config
+    top_k = min(c.top_k, self._reader.vocab_size)  # which a tensor holds
     options = [tf.constant([value], dtype) for value, dtype in zip(
-      (c.length, c.temperature, c.top_k, c.top_p, c.seed), OPTIONS.values(), strict=True)]
+      (c.length, c.temperature, top_k, c.top_p, c.seed), OPTIONS.values(), strict=True)]
     return {'text': self.functions['generate'](prompt, *options)['text']}
 
   def generate(self, prompt: tf.Tensor, max_new_tokens: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor,

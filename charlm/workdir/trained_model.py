@@ -21,6 +21,7 @@ class Weights(NamedTuple):
   tokenizer: Tokenizer
   arrays: variables.Arrays
   state: checkpoint.State  # of the checkpoint: step, best_nats, ...
+  taken: str  # 'best' or 'last': last too where the best weights were damaged, or there were none yet
 
 
 class TrainedModel(NamedTuple):
@@ -29,6 +30,7 @@ class TrainedModel(NamedTuple):
   tokenizer: Tokenizer
   model: LanguageModel
   state: checkpoint.State
+  taken: str  # as of `Weights`
 
 
 def load_model(workdir: Folder, weights: str = 'best', recurrence: str = 'xla') -> TrainedModel:
@@ -38,10 +40,10 @@ def load_model(workdir: Folder, weights: str = 'best', recurrence: str = 'xla') 
     workdir, weights: as in `load_weights`, and so are the errors.
     recurrence: of --recurrence; by default the model can be used in any function.
   """
-  config, tokenizer, arrays, state = load_weights(workdir, weights)
+  config, tokenizer, arrays, state, taken = load_weights(workdir, weights)
   model = LanguageModel(config.model, tokenizer.vocab_size, backend=choice.choose(recurrence, config.model))
   variables.restore('model', model.variables, arrays)
-  return TrainedModel(config, tokenizer, model, state)
+  return TrainedModel(config, tokenizer, model, state, taken)
 
 
 def load_weights(workdir: Folder, weights: str = 'best', flag: str = 'workdir') -> Weights:
@@ -58,7 +60,7 @@ def load_weights(workdir: Folder, weights: str = 'best', flag: str = 'workdir') 
     RunError: a file cannot be read, or none of the checkpoints is whole.
   """
   config = layout.read_config(workdir, flag)
-  arrays, state = _read_checkpoint(workdir, weights, flag)
+  arrays, state, taken = _read_checkpoint(workdir, weights, flag)
   checkpoint.check_state(workdir, state, STATE)
   found = sum(array.size for name, array in arrays.items() if name.startswith('model/'))
   if config.model.least_weights > found:  # before room is made for them
@@ -69,17 +71,18 @@ def load_weights(workdir: Folder, weights: str = 'best', flag: str = 'workdir') 
   if state['tokenizer'] != tokenizer.fingerprint:
     raise UserError(f'--{flag}={workdir}: its tokenizer is not the one that the checkpoint of step '
                     f'{state["step"]} was trained with; expected the tokenizer files that charlm-train wrote')
-  return Weights(config, tokenizer, arrays, state)
+  return Weights(config, tokenizer, arrays, state, taken)
 
 
 def _read_checkpoint(workdir: Folder, weights: str, flag: str,
-                     ) -> tuple[variables.Arrays, checkpoint.State]:
+                     ) -> tuple[variables.Arrays, checkpoint.State, str]:
+  """-> arrays, state, and which they are: 'best' or 'last'."""
   if weights == 'best' and checkpoint.has_best(workdir):
     try:
-      return checkpoint.read(checkpoint.best_path(workdir))
+      return *checkpoint.read(checkpoint.best_path(workdir)), 'best'
     except checkpoint.Damaged as error:
       print(f'warning: {error}; taking the last weights', file=sys.stderr)
   found = checkpoint.newest(workdir)
   if found is None:
     raise UserError(f'--{flag}={workdir}: has no checkpoint yet; expected one that charlm-train saved')
-  return found
+  return *found, 'last'

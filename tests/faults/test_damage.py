@@ -7,7 +7,8 @@ import shutil
 import numpy as np
 import pytest
 
-from charlm.commands import evaluate, train
+from charlm.commands import evaluate, export, train
+from charlm.serving import check
 from charlm.workdir import archive, checkpoint, names
 from flags.errors import RunError, UserError
 from runs import flags
@@ -64,6 +65,17 @@ def test_where_a_damaged_one_cannot_be_renamed_nothing_goes_on(tmp_path, monkeyp
     checkpoint.newest(tmp_path, set_aside=True)
 
 
+def test_an_export_says_which_weights_it_took(finished, tmp_path, monkeypatch):
+  monkeypatch.setattr(check, 'check', lambda *given: None)  # it takes a process
+  shutil.copytree(finished, tmp_path / 'run')
+  for flag, damaged, taken in ('best', False, 'best'), ('last', False, 'last'), ('best', True, 'last'):
+    if damaged:
+      (tmp_path / 'run' / 'checkpoints' / 'best.npz').write_bytes(b'damaged')
+    export.run(['charlm-export', f'--workdir={tmp_path}/run', f'--export_dir={tmp_path}/to', f'--weights={flag}'])
+    facts = max((tmp_path / 'to').iterdir(), key=lambda path: int(path.name)) / 'assets.extra' / 'charlm.json'
+    assert json.loads(facts.read_text())['weights'] == taken
+
+
 def test_best_weights_that_are_damaged(finished, corpus, tmp_path, capsys):
   """evaluate takes the last; a run without a checkpoint begins anew, and keeps them under another name."""
   workdir = tmp_path / 'run'
@@ -71,7 +83,8 @@ def test_best_weights_that_are_damaged(finished, corpus, tmp_path, capsys):
   (workdir / 'checkpoints' / 'best.npz').write_bytes(b'damaged')
   evaluate.run(['charlm-evaluate', f'--workdir={workdir}'])
   out, err = capsys.readouterr()
-  assert json.loads(out)['step'] == 40 and 'best.npz: the checkpoint is damaged' in err
+  told = json.loads(out)
+  assert (told['step'], told['weights']) == (40, 'last') and 'best.npz: the checkpoint is damaged' in err
   for path in checkpoint.saved(workdir):
     path.unlink()
   train.run(flags(corpus, workdir))

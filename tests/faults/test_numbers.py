@@ -9,13 +9,16 @@ import tensorflow as tf
 from all_flags import COMMANDS, FIELDS, made
 from charlm.generation import categorical, session
 from charlm.network.model import LanguageModel
+from charlm.serving.signatures import ServedModel
 from charlm.training import checks
+from data_pipeline.tokenizers.byte import ByteTokenizer
 from flags.config import Config
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.help import full_help
 from flags.network import ModelConfig
 from flags.schema import expected
+from flags.serving import ExportConfig
 
 INTEGERS = [(group, f) for group, f in FIELDS if f.type is int]
 NUMBERS = [(group, f) for group, f in FIELDS if f.type is float]
@@ -90,6 +93,15 @@ def test_the_program_samples_among_all_with_a_huge_top_k(finished, capsys):
   for flag in ('--top_k=0', '--top_k=4294967297'):
     COMMANDS['charlm-sample'].run(['charlm-sample', f'--workdir={finished}', '--length=40', '--temperature=2', flag])
     texts.append(capsys.readouterr().out)
+  assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize('top_k', [2**31, 2**63 - 1])
+def test_an_export_samples_among_all_with_a_huge_top_k(top_k):
+  tokenizer = ByteTokenizer()
+  model = LanguageModel(ModelConfig(units=8, embedding_size=8, input_units=8), tokenizer.vocab_size)
+  texts = [ServedModel(model, tokenizer, ExportConfig(length=9, temperature=2.0, top_k=k)).functions['serving_default'](
+    tf.constant(['a']))['text'].numpy().tolist() for k in (0, top_k)]
   assert texts[0] == texts[1]
 
 
