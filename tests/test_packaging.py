@@ -11,6 +11,7 @@ import charlm
 from source_tree import IMPORTS, PACKAGES, ROOT
 
 IMPORTED_AS = {'grpcio': 'grpc', 'protobuf': 'google', 'absl-py': 'absl'}
+WANTED = 'text', 'tfds', 'grpc', 'safetensors', 'litert'  # extras that parts of charlm import
 LOADED_BY_TENSORFLOW = {'tensorboard'}  # for tf.summary
 
 
@@ -56,11 +57,11 @@ def test_imports_are_declared(arguments):
   names = {name.split('.')[0] for module in IMPORTS for name in IMPORTS[module] if module.split('.')[0] in PACKAGES}
   imported = names - set(sys.stdlib_module_names) - set(PACKAGES)
   base, extras = arguments['install_requires'], arguments['extras_require']
-  assert imported <= import_names([*base, *extras['text'], *extras['tfds'], *extras['grpc']])
+  assert imported <= import_names([*base, *(r for name in WANTED for r in extras[name])])
   assert import_names(base) - LOADED_BY_TENSORFLOW <= imported, 'declared but not imported'
 
 
 def test_dev_has_the_extras_that_tests_need(arguments):
   extras = arguments['extras_require']
-  assert {*extras['text'], *extras['tfds'], *extras['grpc']} <= set(extras['dev'])
+  assert {r for name in WANTED for r in extras[name]} <= set(extras['dev'])
   assert {'pytest', 'ruff'} <= package_names(extras['dev'])

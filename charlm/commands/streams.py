@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from typing import IO, Any
 
-from flags.errors import RunError
+from flags.errors import RunError, UserError
 
 ERRORS = 'charlm'  # the name of how a stream takes what it cannot say
 
@@ -98,7 +98,7 @@ def finish() -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-  """Holds back what TensorFlow writes to standard error while it is imported, unless the import fails.
+  """Holds back what TensorFlow writes to standard error while it is imported or converts, unless that fails.
 
   Its first lines, that there is no GPU, come before any setting of its own can silence them.
   """
@@ -113,6 +113,8 @@ def quietly() -> Iterator[None]:
     os.dup2(held.fileno(), 2)
     try:
       yield
+    except (UserError, RunError):  # one line tells it
+      raise
     except Exception:
       held.seek(0)
       with contextlib.suppress(OSError):

@@ -133,7 +133,7 @@ class LanguageModel(tf.Module):
     logits = tf.transpose(outputs.logits, [1, 0, 2])
     return outputs._replace(logits=logits), tf.nest.map_structure(lambda s: s[-1], outputs.states)
 
-  def stepper(self) -> Step:
+  def stepper(self, table: bool = True) -> Step:
     """The model for loops that write text, one token of each row at a time.
 
     The weights are read, centred and packed here, once, and what follows from a token alone becomes a table of V rows.
@@ -141,9 +141,13 @@ class LanguageModel(tf.Module):
     known number of rows, and has no gradient; the gradient of XLA's is that of autodiff.
 
     Given probabilities in place of tokens, the step reads the expected embedding.
+
+    table: false computes what follows from a token at each step: less room where the vocabulary is large, for tokens
+    alone.
     """
     calm = Dropout(self.config)
-    prepared = self._prepare(self.backend.stepping(), XlaBackend(self.config.compute_dtype).stepping(), calm, None)
+    prepared = self._prepare(self.backend.stepping(), XlaBackend(self.config.compute_dtype).stepping(), calm,
+                             None if table else 1)
 
     def step(tokens: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
       outputs = self._read(prepared, tokens, state, calm, None)

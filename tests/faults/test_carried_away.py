@@ -21,8 +21,13 @@ from source_tree import FILES, IMPORTS, PACKAGES, ROOT
 SECRET = '/home/somebody/secret'
 
 
-def test_no_file_of_an_export_names_a_place(finished, corpus, tmp_path):
+@pytest.mark.parametrize('format_, names, facts', [
+  ('savedmodel', {'saved_model.pb'}, '1/assets.extra/charlm.json'),
+  ('safetensors', {'model.safetensors', 'numpy_model.py'}, 'charlm.json'), ('litert', {'model.tflite'}, 'charlm.json')])
+def test_no_file_of_an_export_names_a_place(finished, corpus, tmp_path, format_, names, facts):
   """Neither the graph nor the facts beside it."""
+  if package := {'safetensors': 'safetensors', 'litert': 'ai_edge_litert'}.get(format_):
+    pytest.importorskip(package)
   workdir, served = tmp_path / 'run', tmp_path / 'served'
   shutil.copytree(finished, workdir)
   config = json.loads((workdir / 'config.json').read_text())
@@ -30,15 +35,15 @@ def test_no_file_of_an_export_names_a_place(finished, corpus, tmp_path):
   config['train']['init_from'] = f'{SECRET}/runs/other'
   config['places'] |= {'corpus': f'{SECRET}/book.txt', 'workdir': f'{SECRET}/runs/it', 'cache_dir': f'{SECRET}/cache'}
   (workdir / 'config.json').write_text(json.dumps(config))
-  export.run(['charlm-export', f'--workdir={workdir}', f'--export_dir={served}'])
+  export.run(['charlm-export', f'--workdir={workdir}', f'--export_dir={served}', f'--format={format_}'])
   places = {SECRET, corpus, str(tmp_path), str(finished), str(ROOT), sys.prefix, *site.getsitepackages(),
             os.path.expanduser('~'), os.environ['XDG_CACHE_HOME']}
   files = [path for path in served.rglob('*') if path.is_file()]
-  assert {'saved_model.pb', 'charlm.json'} <= {path.name for path in files}
+  assert names <= {path.name for path in files}
   for path in files:
     data = path.read_bytes()
     assert [place for place in places if len(place) > 3 and place.encode() in data] == [], path
-  facts = json.loads((served / '1' / 'assets.extra' / 'charlm.json').read_text())
+  facts = json.loads((served / facts).read_text())
   assert facts['config']['model'] == config['model']
   assert not [text for text in strings(facts) if '/' in text or os.sep in text]
 

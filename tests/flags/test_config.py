@@ -115,6 +115,9 @@ IGNORED = [  # the flag without effect, what makes it so
     (ModelConfig, {'dropout_per': 'sequence'}, {'dropout': 0.0}),
     *((ExportConfig, one, {'text_ops': 'none'}) for one in (
         {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5})),
+    *((ExportConfig, one, {'format': name}) for name in ('safetensors', 'litert') for one in (
+        {'version': 5}, {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5}, {'stop': 'x'},
+        {'max_new_tokens': 5}, {'max_prompt_tokens': 5}, {'max_batch_tokens': 5000}, {'text_ops': 'none'})),
 ]
 
 
@@ -146,7 +149,7 @@ RULES = [(group, f) for group, f in FIELDS if f.metadata.keys() & {'only_with', 
 def other_values(f):
   """Values of a field that are within its limits and not its default, the boundary ones among them."""
   candidates = f.metadata.get('choices') or {
-    bool: [False, True], int: [0, 1, 2], float: [0.0, 0.25, 0.5], str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
+    bool: [False, True], int: [0, 1, 2, 5000], float: [0.0, 0.25, 0.5], str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
   return [value for value in candidates if value != f.default and accepts(f.metadata, value)]
 
 
@@ -158,8 +161,8 @@ def test_rules_hold(group, f):
   value, outcomes = other_values(f)[0], set()
   for beside in [{}] + [{cause.name: other} for cause in causes for other in other_values(cause)]:
     values = SimpleNamespace(**{cause.name: cause.default for cause in causes} | beside)
-    has_effect = (holds(f.metadata.get('only_with', ''), values) if 'only_with' in f.metadata
-                  else not holds(f.metadata['not_with'], values))
+    has_effect = all(holds(f.metadata[key], values) == (key == 'only_with') for key in ('only_with', 'not_with')
+                     if key in f.metadata)
     outcomes.add(has_effect)
     try:
       group(**{f.name: value}, **beside)

@@ -26,6 +26,27 @@ def test_command_says_where_the_model_went(tmp_path, capsys, monkeypatch):
   assert (facts['step'], facts['valid_nats_per_token'], facts['config']['model']['units']) == (5, 1.5, 16)
 
 
+@pytest.mark.parametrize('format_, package, files', [
+  ('safetensors', 'safetensors', {'model.safetensors', 'numpy_model.py'}),
+  ('litert', 'ai_edge_litert', {'model.tflite'})])
+def test_other_formats_go_to_the_folder_itself(finished, tmp_path, capfd, format_, package, files):
+  pytest.importorskip(package)
+  arguments = ['charlm-export', f'--workdir={finished}', f'--export_dir={tmp_path}/to', f'--format={format_}']
+  export.run(arguments)
+  out, err = capfd.readouterr()
+  assert out.startswith(f'{tmp_path}/to\n') and not err
+  assert {path.name for path in (tmp_path / 'to').iterdir()} == files | {'charlm.json', 'tokenizer.json', 'vocab.json'}
+  facts = json.loads((tmp_path / 'to' / 'charlm.json').read_text())
+  assert (facts['weights'], facts['config']['model']['units']) == ('best', 12)
+  before = {path.name: path.read_bytes() for path in (tmp_path / 'to').iterdir()}
+  with pytest.raises(SystemExit) as ended:
+    export.run(arguments)
+  out, err = capfd.readouterr()
+  assert ended.value.code == 2 and err.startswith(f'charlm-export: --export_dir={tmp_path}/to: is there already')
+  assert not out and err.count('\n') == 1
+  assert {path.name: path.read_bytes() for path in (tmp_path / 'to').iterdir()} == before
+
+
 @pytest.mark.parametrize('flags, named', [(['--workdir=/none'], '--export_dir'), (['--export_dir=x'], '--workdir'),
                                           (['--export_dir=x', '--version=-1'], '--version=-1')])
 def test_command_tells_mistakes_in_one_line(flags, named, capsys):
@@ -38,7 +59,9 @@ def test_command_tells_mistakes_in_one_line(flags, named, capsys):
 @pytest.mark.parametrize('flags, named', [
   (['--max_batch_tokens=4096'], '--max_batch_tokens=4096'), (['--max_new_tokens=0'], '--max_new_tokens=0'),
   (['--stop=a|ab'], '--stop=a|ab'), (['--length=5', '--text_ops=none'], '--length=5'),
-  (['--text_ops=some'], '--text_ops=some'), (['--top_p=0'], '--top_p=0'), (['--temperature=nan'], '--temperature=nan')])
+  (['--text_ops=some'], '--text_ops=some'), (['--format=onnx'], '--format=onnx'),
+  (['--stop=x', '--format=litert'], '--stop=x'), (['--top_p=0'], '--top_p=0'),
+  (['--temperature=nan'], '--temperature=nan')])
 def test_options_of_the_signatures_are_checked(flags, named, capsys):
   with pytest.raises(SystemExit) as ended:
     export.run(['charlm-export', '--workdir=w', '--export_dir=x', *flags])
