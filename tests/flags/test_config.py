@@ -149,7 +149,8 @@ RULES = [(group, f) for group, f in FIELDS if f.metadata.keys() & {'only_with', 
 def other_values(f):
   """Values of a field that are within its limits and not its default, the boundary ones among them."""
   candidates = f.metadata.get('choices') or {
-    bool: [False, True], int: [0, 1, 2, 5000], float: [0.0, 0.25, 0.5], str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
+    bool: [False, True], int: [0, 1, 2, 5000], float: [0.0, 0.25, 0.5],
+    str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
   return [value for value in candidates if value != f.default and accepts(f.metadata, value)]
 
 
