@@ -6,7 +6,10 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from charlm.network.backend.xla import XlaBackend
+from charlm.network.dropout import Dropout
 from charlm.serving import portable, tensors
 from data_pipeline.tokenizers.registry import train_tokenizer
 from flags.errors import RunError, UserError
@@ -46,6 +49,31 @@ def test_weights_have_the_names_of_the_docs():
              'recurrent.weight': (15, 5), 'recurrent.norm.weight': (15,), 'candidate_bias': (5,), 'initial_h': (5,)}
     names |= {f'layers.{i}.{name}': shape for name, shape in layer.items()}
   assert {name: w.shape for name, w in tensors.named_weights(random_model(9, units=5)).items()} == names
+
+
+@pytest.mark.parametrize('cell', ['gru', 'lstm'])
+def test_without_layer_norm_the_weights_are_those_of_pytorch(cell):
+  """torch.nn.GRU and LSTM by the equations of their documentation, with the names that it gives to their weights."""
+  model, h, c = random_model(9, layers=1, units=5, cell=cell, layer_norm=False), np.ones(5), -np.ones(5)
+  w, x = tensors.named_weights(model), np.arange(4) / 4
+  weight_ih, weight_hh, bias_ih = (w[f'layers.0.{name}'] for name in ('input.0.weight', 'recurrent.weight',
+                                                                      'input.0.bias'))
+  bias_hh = np.concatenate([np.zeros(10), w['layers.0.candidate_bias']]) if cell == 'gru' else np.zeros(20)
+  sign = np.repeat([1, -1, 1], 5) if cell == 'gru' else np.ones(20)
+  a, b = (sign * (weight_ih @ x + bias_ih), sign * (weight_hh @ h + bias_hh))
+  if cell == 'gru':
+    r, z = (numpy_model.sigmoid(a[k:k + 5] + b[k:k + 5]) for k in (0, 5))
+    wanted = [(1 - z) * np.tanh(a[10:] + r * b[10:]) + z * h]
+  else:
+    i, f, g, o = np.split(a + b, 4)
+    cell_state = numpy_model.sigmoid(f) * c + numpy_model.sigmoid(i) * np.tanh(g)
+    wanted = [numpy_model.sigmoid(o) * np.tanh(cell_state), cell_state]
+  project, layer = model.recurrent_layers[0].projections[0], model.recurrent_layers[0]
+  backend, calm = XlaBackend().stepping(), Dropout(model.config)
+  state = [tf.constant(s[None], tf.float32) for s in ([h] if cell == 'gru' else [h, c])]
+  projected = project.prepare(backend)(tf.constant(x[None], tf.float32))
+  _, after = layer.prepare(backend, calm, 0)(projected, state[0] if cell == 'gru' else tuple(state), None)
+  np.testing.assert_allclose(np.stack(tf.nest.flatten(after))[:, 0], wanted, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize('kind', ['byte', 'char', 'sentencepiece'])
