@@ -62,6 +62,18 @@ def write(path: str | os.PathLike, data: bytes) -> None:
     opened.write(data)
 
 
+def make_folder(path: str | os.PathLike) -> None:
+  """Makes a folder and those above it, where they are not there.
+
+  Raises:
+    OSError: one cannot be made, or there are more than pathlib can make.
+  """
+  try:
+    pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+  except RecursionError:
+    raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fspath(path)) from None
+
+
 @contextlib.contextmanager
 def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   """A context that yields an empty folder to fill, which becomes `path` at the end.

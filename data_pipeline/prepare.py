@@ -184,7 +184,7 @@ def _make_token_files(folder: pathlib.Path, splits: Mapping[str, Text], starts: 
                       content: str, tokenizer: Tokenizer, config: DataConfig,
                       progress: bool) -> dict[str, TokenFile]:
   """Writes the token files into `folder`. If two processes do so at once, the first to finish wins."""
-  folder.parent.mkdir(parents=True, exist_ok=True)
+  atomic.make_folder(folder.parent)
   readers = {split: TextReader(text, spec=config.corpus, action=f'tokenizing {split}', progress=progress)
              for split, text in splits.items()}
   try:

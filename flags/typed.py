@@ -111,8 +111,13 @@ def line(path: str | os.PathLike) -> str:
 
 def flag(name: str, value: object) -> str:
   """A flag as it is printed for pasting into a shell: --workdir='my runs/first'. value: a path, or a number."""
+  return f'--{name}={quoted(value)}'
+
+
+def quoted(value: object) -> str:
+  """A path or a number as a word of a shell."""
   data = os.fsencode(str(value))
   text = data.decode('utf-8', 'surrogateescape')
   if text.isprintable():
-    return f'--{name}={shlex.quote(text)}'
-  return f'--{name}=$\'' + ''.join(chr(b) if 32 <= b < 127 and b not in b"'\\" else f'\\x{b:02x}' for b in data) + "'"
+    return shlex.quote(text)
+  return "$'" + ''.join(chr(b) if 32 <= b < 127 and b not in b"'\\" else f'\\x{b:02x}' for b in data) + "'"

@@ -3,7 +3,7 @@ import dataclasses
 import pathlib
 from typing import Any
 
-from charlm.commands import console
+from charlm.commands import console, streams
 from charlm.workdir import layout
 from flags import typed
 from flags.errors import UserError
@@ -33,10 +33,10 @@ def main(given: dict[str, Any]) -> None:
   elif chosen.format == 'safetensors':
     path = tensors.export(opened.model, opened.tokenizer, chosen, facts=facts(opened))
     print(f'{typed.line(path)}\n'
-          f"  NumPy:   python {typed.words(path / tensors.PROGRAM)} 'Once upon'\n"
+          f"  NumPy:   python {typed.quoted(path / tensors.PROGRAM)} 'Once upon'\n"
           f'  weights: safetensors.numpy.load_file({typed.words(path / "model.safetensors")!r})')
   else:
-    with console.quietly():  # the converter and the interpreter write what they do
+    with streams.quietly():  # the converter and the interpreter write what they do
       path = litert.export(opened.model, opened.tokenizer, chosen, facts=facts(opened))
     print(f'{typed.line(path)}\n'
           '  in Python: from ai_edge_litert.interpreter import Interpreter\n'

@@ -11,5 +11,12 @@
     check        an export proves itself by it
     export       writes the SavedModel, and the facts about it
 
+Other formats, for programs without TensorFlow:
+
+    portable     what they share: a new folder, tokenizer and facts, the check
+    tensors      the weights by name, as safetensors
+    numpy_model  runs them: the program that goes with them
+    litert       the step as a .tflite file
+
 May import `evaluation` and all below it. Begin with `signatures.py`.
 """

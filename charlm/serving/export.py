@@ -61,7 +61,7 @@ def _new_version(export_dir: str | pathlib.Path, version: int) -> pathlib.Path:
   except UnicodeDecodeError:
     raise UserError(f'--export_dir={export_dir}: expected a folder whose name is UTF-8, for TensorFlow') from None
   try:
-    parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(parent)
     versions = _versions(parent)
     version = version or max(versions, default=0) + 1
     if version in versions:

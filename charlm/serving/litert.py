@@ -38,8 +38,8 @@ def export(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, *, 
   try:
     from ai_edge_litert.interpreter import Interpreter
   except ImportError as error:
-    raise UserError("--format=litert: expected ai-edge-litert to be installed; pip install 'charlm[litert]'"
-                    ) from error
+    raise UserError("--format=litert: expected ai-edge-litert to be installed; pip install 'charlm[litert]' "
+                    f'({error})') from error
   model = portable.in_float32(model)
   initial = _packed(model.initial_state(1)).numpy()
   first = [float(f'{number:.9g}') for number in initial[0].tolist()]  # nine digits are a float32

@@ -41,7 +41,7 @@ def new_folder(export_dir: str) -> Iterator[pathlib.Path]:
   if os.path.lexists(target):
     raise there
   try:
-    target.parent.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(target.parent)
     if not os.access(target.parent, os.W_OK | os.X_OK):
       raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
   except OSError as error:
@@ -52,7 +52,7 @@ def new_folder(export_dir: str) -> Iterator[pathlib.Path]:
   except OSError as error:
     if os.path.lexists(target):  # another export was quicker
       raise there from None
-    raise RunError(f'{export_dir}: the model could not be written ({error.strerror})') from error
+    raise RunError(f'{export_dir}: the model could not be written ({error.strerror or error})') from error
 
 
 def write_beside(folder: pathlib.Path, tokenizer: Tokenizer, facts: dict[str, Any]) -> None:

@@ -45,8 +45,8 @@ def export(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, *, 
 
     from charlm.serving import numpy_model
   except ImportError as error:
-    raise UserError("--format=safetensors: expected safetensors to be installed; pip install 'charlm[safetensors]'"
-                    ) from error
+    raise UserError("--format=safetensors: expected safetensors to be installed; pip install 'charlm[safetensors]' "
+                    f'({error})') from error
   with portable.new_folder(config.export_dir) as folder:
     (folder / 'model.safetensors').write_bytes(save(named_weights(model)))
     (folder / PROGRAM).write_bytes(pathlib.Path(numpy_model.__file__).read_bytes())

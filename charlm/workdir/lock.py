@@ -92,7 +92,7 @@ def _open(workdir: Folder) -> tuple[int, list[pathlib.Path], bool]:
     path = pathlib.Path(workdir)
     while True:
       made = [folder for folder in [path, *path.parents] if not folder.exists()]
-      path.mkdir(parents=True, exist_ok=True)
+      atomic.make_folder(path)
       handle = os.open(path, os.O_RDONLY)
       alone = _lock(handle, workdir)
       if _is(os.fspath(path), handle):

@@ -161,7 +161,7 @@ class Tokenizer(abc.ABC):
   def save(self, folder: str | os.PathLike) -> None:
     """Writes tokenizer.json, and the files that go with it, into `folder`. Raises OSError."""
     folder = pathlib.Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    atomic.make_folder(folder)
     files = self._files()
     files['tokenizer.json'] = self._json(fingerprint=self.fingerprint)
     for name, data in reversed(files.items()):  # tokenizer.json last: it says that the others are there

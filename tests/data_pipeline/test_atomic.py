@@ -152,3 +152,16 @@ def test_a_folder_whose_name_is_taken(tmp_path, kind):
     fill(folder)
   assert names(tmp_path) == ['f']
   assert (tmp_path / 'f' / 'old' if kind == 'folder' else tmp_path / 'f').read_bytes() == b'old'
+
+
+def test_folders_are_made_with_those_above_them(tmp_path):
+  for _ in range(2):
+    atomic.make_folder(tmp_path / 'a' / 'b')
+  assert (tmp_path / 'a' / 'b').is_dir()
+
+
+def test_more_folders_than_can_be_made_are_an_error_of_the_system(tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(OSError, match='File name too long'):
+    atomic.make_folder('n/' * 2000)
+  assert not list(tmp_path.iterdir())

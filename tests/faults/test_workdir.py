@@ -57,7 +57,7 @@ def test_a_lock_that_fails_is_no_lack_of_locks(tmp_path, monkeypatch):
     lock.locked(tmp_path / 'run').__enter__()
 
 
-@pytest.mark.parametrize('name', ['file/run', 'file', 'a\0b', 'x' * 300, 'loop'])
+@pytest.mark.parametrize('name', ['file/run', 'file', 'a\0b', 'x' * 300, 'n/' * 2000, 'loop'])
 def test_a_folder_that_cannot_be(tmp_path, name):
   (tmp_path / 'file').touch()
   (tmp_path / 'loop').symlink_to('loop')

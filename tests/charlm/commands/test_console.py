@@ -75,6 +75,9 @@ def test_what_an_import_writes_to_standard_error_is_held_back():
   assert stderr('os.write(2, b"noise")') == 'after'
   failed = stderr('os.write(2, b"noise"); import no_such_module')
   assert failed.startswith('noise') and failed.rstrip().endswith("No module named 'no_such_module'")
+  for error in 'UserError', 'RunError':  # one line tells it
+    told = stderr(f'os.write(2, b"noise")\n  from flags import errors\n  raise errors.{error}("what")')
+    assert 'noise' not in told and told.endswith(f'{error}: what\n')
 
 
 @pytest.mark.parametrize('error', [ImportError('libx.so: failed to map\nsegment'), MemoryError(), SystemError('NULL')])

@@ -59,9 +59,10 @@ def test_nothing_is_left_of_an_export_that_fails(quick, tmp_path, failure, raise
   assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path):
+def test_a_folder_that_cannot_be_made_is_refused(quick, tmp_path, monkeypatch):
   (tmp_path / 'file').touch()
-  for folder in (tmp_path / 'file', tmp_path / 'file' / 'below'):
+  monkeypatch.chdir(tmp_path)
+  for folder in (tmp_path / 'file', tmp_path / 'file' / 'below', 'n/' * 2000 + 'file'):
     with pytest.raises(UserError, match=r'--export_dir=.*file'):
       quick(folder)
 

@@ -51,6 +51,9 @@ def test_a_folder_that_cannot_be_made_is_refused(tmp_path, monkeypatch):
   (tmp_path / 'file').touch()
   with pytest.raises(UserError, match=r'--export_dir=.*file/to: expected a folder that can be made'):
     fill(tmp_path / 'file' / 'to')
+  monkeypatch.chdir(tmp_path)
+  with pytest.raises(UserError, match=r'--export_dir=n/n/.*File name too long'):
+    fill('n/' * 2000 + 'n')
   monkeypatch.setattr(os, 'access', lambda path, mode: False)
   with pytest.raises(UserError, match=r'--export_dir=.*Permission denied'):
     fill(tmp_path / 'to')
