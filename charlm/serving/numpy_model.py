@@ -106,7 +106,7 @@ class Model:
     for token in self.encode(prompt) or self.empty_prompt:
       logits, state = self.step(token, state)
     for _ in range(length):
-      written.append(int((logits / temperature + random.gumbel(size=len(logits))).argmax()))
+      written.append(int((logits / max(temperature, 1e-6) + random.gumbel(size=len(logits))).argmax()))
       logits, state = self.step(written[-1], state)
     return b''.join(self.pieces[token] for token in written).decode('utf-8', 'replace')
 
