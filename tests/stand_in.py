@@ -7,6 +7,7 @@ import base64
 import contextlib
 import http.server
 import json
+import pathlib
 import re
 import threading
 from concurrent import futures
@@ -14,6 +15,7 @@ from concurrent import futures
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
+from tensorflow.core.protobuf import saved_model_pb2
 
 from rest import plain
 
@@ -31,11 +33,19 @@ def specs_of(function):
   return named or {spec.name: spec for spec in positional}
 
 
-def ask(signatures, signature, inputs):
-  """inputs: {name: list or array} -> {name: array}. Raises Refused."""
+def defaults_of(folder):
+  """{signature: {input: array}}, the default values that a SavedModel gives."""
+  saved = saved_model_pb2.SavedModel.FromString((pathlib.Path(folder) / 'saved_model.pb').read_bytes())
+  return {name: {key: tf.make_ndarray(value) for key, value in signature.defaults.items()}
+          for name, signature in saved.meta_graphs[0].signature_def.items()}
+
+
+def ask(signatures, signature, inputs, defaults=None):
+  """inputs: {name: list or array} -> {name: array}; defaults: {signature: {input: array}}. Raises Refused."""
   if signature not in signatures:
     raise Refused(f'Serving signature key "{signature}" not found.')
   specs = specs_of(signatures[signature])
+  inputs = {**(defaults or {}).get(signature, {}), **inputs}
   if inputs.keys() != specs.keys():
     raise Refused(f'expected inputs {sorted(specs)}, found {sorted(inputs)}')
   try:
@@ -87,8 +97,11 @@ def encoded(value, name):
 
 
 @contextlib.contextmanager
-def grpc(signatures):
-  """-> the server's address. Reads and writes TensorFlow's own messages, not those of the client."""
+def grpc(signatures, defaults=None):
+  """-> the server's address. Reads and writes TensorFlow's own messages, not those of the client.
+
+  defaults: from `defaults_of`, for inputs that a request leaves out. REST has none.
+  """
   import grpc as library
 
   from charlm.client.grpc import METHOD, messages
@@ -99,7 +112,7 @@ def grpc(signatures):
     inputs = {e.key: tf.make_ndarray(tensor_pb2.TensorProto.FromString(e.value.SerializeToString()))
               for e in request.inputs}
     try:
-      outputs = ask(signatures, request.model_spec.signature_name, inputs)
+      outputs = ask(signatures, request.model_spec.signature_name, inputs, defaults)
     except Refused as error:
       context.abort(library.StatusCode.INVALID_ARGUMENT, str(error))
     response = types['Response']()

@@ -37,6 +37,7 @@ class Reader(NamedTuple):
   read: Callable[..., Any]  # (tokens, state, packing=None) -> states after each token, as `PackedStepping` has them
   logits: Callable[[Any], tf.Tensor]  # state, a nest of [B, H] -> [B, V] of the next token
   vocab_size: int
+  compute_dtype: str
 
 
 class _Prepared(NamedTuple):
@@ -155,10 +156,13 @@ class LanguageModel(tf.Module):
 
     return step
 
-  def reader(self) -> Reader:
-    """The model for texts of different lengths, side by side. Later changes of the weights do not reach it."""
+  def reader(self, hold: Callable[[tf.Tensor], Any] = tf.convert_to_tensor) -> Reader:
+    """The model for texts of different lengths, side by side. Later changes of the weights do not reach it.
+
+    hold: as of `PackedStepping`.
+    """
     calm, dtype = Dropout(self.config), self.config.compute_dtype
-    prepared = self._prepare(PackedStepping(dtype), XlaBackend(dtype).stepping(), calm, None)
+    prepared = self._prepare(PackedStepping(dtype, hold=hold), XlaBackend(dtype).stepping(), calm, None, hold)
     packed: list[Any] = [*prepared.layers]  # of this backend: they take a packing, too
 
     def read(tokens: tf.Tensor, state: Any, packing: Packing | None = None) -> Any:
@@ -168,7 +172,7 @@ class LanguageModel(tf.Module):
     def logits(state: Any) -> tf.Tensor:
       return prepared.logits(self._combine([tf.nest.flatten(s)[0] for s in state]))
 
-    return Reader(read, logits, self.vocab_size)
+    return Reader(read, logits, self.vocab_size, dtype)
 
   def _read(self, prepared: _Prepared, tokens: tf.Tensor, state: Any, dropout: Dropout,
             resets: list[Resets] | None) -> Outputs:
@@ -194,18 +198,27 @@ class LanguageModel(tf.Module):
   def _combine(self, outputs: list[tf.Tensor]) -> tf.Tensor:
     return wiring.combine(self.config.combine, self.config.wiring, outputs)
 
-  def _prepare(self, backend: base.Backend, entry_backend: base.Backend, dropout: Dropout,
-               count: int | None) -> _Prepared:
-    """Reads the weights. entry_backend: for projections of tokens. count: of tokens in a pass; None: any number."""
+  def _prepare(self, backend: base.Backend, entry_backend: base.Backend, dropout: Dropout, count: int | None,
+               hold: Callable[[tf.Tensor], Any] = tf.convert_to_tensor) -> _Prepared:
+    """Reads the weights.
+
+    Args:
+      backend: computes.
+      entry_backend: computes projections of tokens.
+      dropout: of the pass.
+      count: of tokens in a pass; None: any number.
+      hold: holds tables and the bias of the logits, as `backend` holds the rest.
+    """
     entry = [[p.prepare(entry_backend) for p in layer.projections[:reads]]
              for layer, reads in zip(self.recurrent_layers, self.reads_entry, strict=True)]
     return _Prepared(
-        self._entries(entry, dropout, few=count is not None and count < self.vocab_size),
+        self._entries(entry, dropout, hold, few=count is not None and count < self.vocab_size),
         [[p.prepare(backend) for p in layer.projections[reads:]]
          for layer, reads in zip(self.recurrent_layers, self.reads_entry, strict=True)],
-        [layer.prepare(backend, dropout, i) for i, layer in enumerate(self.recurrent_layers)], self._logits(backend))
+        [layer.prepare(backend, dropout, i) for i, layer in enumerate(self.recurrent_layers)],
+        self._logits(backend, hold))
 
-  def _entries(self, projections: list[list[base.Linear]], dropout: Dropout,
+  def _entries(self, projections: list[list[base.Linear]], dropout: Dropout, hold: Callable[[tf.Tensor], Any],
                few: bool) -> Callable[[tf.Tensor], list[list[Any]]]:
     """-> tokens -> their projections for each layer, Lookups in a table of V rows where that is less work.
 
@@ -229,7 +242,7 @@ class LanguageModel(tf.Module):
     vocabulary = enter(embedding)
     if dropout.drops('input_dropout'):
       return lambda tokens: project(dropout.drop('input_dropout', tf.gather(vocabulary, tokens)))
-    tables = project(vocabulary)
+    tables = tf.nest.map_structure(hold, project(vocabulary))
 
     def entries(tokens: tf.Tensor) -> list[list[Any]]:
       if tokens.dtype.is_floating:
@@ -238,14 +251,14 @@ class LanguageModel(tf.Module):
 
     return entries
 
-  def _logits(self, backend: base.Backend) -> base.Linear:
+  def _logits(self, backend: base.Backend, hold: Callable[[tf.Tensor], Any]) -> base.Linear:
     """-> features [.., n] -> logits [.., V]."""
     if self.config.tie_embeddings:
       projection = [tf.convert_to_tensor(self.output_projection)] if hasattr(self, 'output_projection') else []
       matrices = [*projection, tf.transpose(self.embedding)]
     else:
       matrices = [tf.convert_to_tensor(self.output_kernel)]
-    products, bias = [backend.matmul(matrix) for matrix in matrices], tf.convert_to_tensor(self.output_bias)
+    products, bias = [backend.matmul(matrix) for matrix in matrices], hold(tf.convert_to_tensor(self.output_bias))
 
     def logits(features: tf.Tensor) -> tf.Tensor:
       for product in products:

@@ -111,7 +111,7 @@ class Recurrence:
     Args:
       x: the input's projections, [B, kH] or a Lookup.
       state: a nest of [B, H].
-      weights: with U `centred`.
+      weights: with U `centred`, and `split`.
       factors: those of the cell's masks, each a number or [B, H]; 1 by default.
 
     Returns:
@@ -119,7 +119,7 @@ class Recurrence:
     """
     x = x.rows() if isinstance(x, Lookup) else x
     factors = factors or [1.0] * len(self.cell.masks)
-    return self._step(tf.split(x, sum(self.cell.groups), -1), state, self._split(weights), factors)[0]
+    return self._step(tf.split(x, sum(self.cell.groups), -1), state, weights, factors)[0]
 
   def __call__(self, x: Any, state: Any, weights: Weights, masks: Sequence[Mask] | None = None,
                resets: Resets | None = None) -> tuple[tf.Tensor, Any]:
@@ -144,11 +144,11 @@ class Recurrence:
     def layer(x: tf.Tensor, *flat: tf.Tensor) -> tuple[list[tf.Tensor], Callable[..., tuple]]:
       start, weights, other = tf.nest.pack_sequence_as(given, flat)
       inner = Resets(resets.where, other) if resets else None
-      states, saved = self._forward(tf.split(x, sum(self.cell.groups), -1), start, self._split(weights), masks, inner)
+      states, saved = self._forward(tf.split(x, sum(self.cell.groups), -1), start, self.split(weights), masks, inner)
 
       def gradient(*dstates: tf.Tensor) -> tuple:
         dstates = tf.nest.pack_sequence_as(start, dstates)
-        dx, *gradients = self._backward(dstates, start, states, saved, self._split(weights), masks, inner)
+        dx, *gradients = self._backward(dstates, start, states, saved, self.split(weights), masks, inner)
         return dx, *tf.nest.flatten(gradients)
 
       return tf.nest.flatten(states), gradient
@@ -157,7 +157,7 @@ class Recurrence:
     states = [tf.ensure_shape(s, x.shape[:2] + s.shape[2:]) for s in states]  # stacking forgets a static T
     return states[0], tf.nest.pack_sequence_as(state, states)
 
-  def _split(self, weights: Weights) -> Weights:
+  def split(self, weights: Weights) -> Weights:
     """The gain of a norm becomes a list of k gains [H] for each of its weights [kH]."""
     gates = sum(self.cell.groups)
     return weights._replace(gain=[tf.split(g, gates) for g in tf.nest.flatten(weights.gain)])

@@ -3,6 +3,8 @@
     signatures   what a client may ask of the served model
     requests     what a request may hold: shapes, lengths, limits
     reading      reads texts: their states, and how likely each is
+    parts        long texts are cut into parts that are read side by side
+    blocks       reads texts of different lengths in blocks of tokens
     writing      writes texts; rows that are done leave the loop
     stops        stop texts, wherever tokens and blocks cut them
     texts        written bytes as valid UTF-8

@@ -22,7 +22,6 @@ from flags.serving import ExportConfig
 
 LIMITS = 'max_new_tokens', 'max_prompt_tokens', 'max_batch_tokens'
 SAMPLING = 'temperature', 'top_k', 'top_p', 'seed'
-MOST_BYTES = 2**31 - 2**26  # a Protocol Buffer has at most 2 GB; the rest of the graph takes a few MB
 
 
 def export(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, *,
@@ -87,9 +86,6 @@ def _write(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, fol
            facts: dict[str, Any]) -> None:
   """Writes what the folder of a version holds, and checks it."""
   served = ServedModel(model, tokenizer, config)
-  if (size := served.num_bytes()) > MOST_BYTES:
-    raise RunError(f'the weights of this model and their tables take {size:,} bytes: expected at most {MOST_BYTES:,}, '
-                   'as a graph with more cannot be written')
   requests = warm_up.requests(served)
   answers = check.answers_of(served, requests)
   tf.saved_model.save(served, os.fsencode(folder).decode(), served.functions)

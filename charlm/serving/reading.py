@@ -1,103 +1,60 @@
-"""Reads texts of different lengths: their states, and how likely each is.
-
-Texts are packed (see `network/backend/packed.py`) and read in blocks of tokens, so that memory has a bound. What does
-not depend on the state is one product over all tokens of a block.
-"""
+"""Reads texts: their states, and how likely each is. Long ones are cut into parts that are read side by side."""
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import tensorflow as tf
 
-from charlm.network.backend.packed import Packing
+from charlm.evaluation.scoring import STATE_TOLERANCE
 from charlm.network.model import Reader
+from charlm.serving import parts
+from charlm.serving.blocks import fold, pack
 
-BLOCK_TOKENS = 4096  # read at a time
 BLOCK_LOGITS = 1 << 22  # numbers, 16 MB, that one product makes
-
-
-class Packed(NamedTuple):
-  """Texts [B, None], packed."""
-  packing: Packing
-  places: tf.Tensor  # [N] of each token of the flat texts
-  order: tf.Tensor  # [B] the rows, longest text first
-  lengths: tf.Tensor  # [B] in that order
-
-  def pack(self, values: tf.Tensor) -> tf.Tensor:
-    """[N] of each token of the flat texts -> the same, packed."""
-    return tf.scatter_nd(self.places[:, None], values, tf.shape(values))
-
-
-def pack(row_lengths: tf.Tensor) -> Packed:
-  """Texts of these lengths [B]."""
-  lengths, rows = tf.cast(row_lengths, tf.int32), tf.size(row_lengths)
-  order = tf.argsort(lengths, direction='DESCENDING', stable=True)
-  falling = tf.gather(lengths, order)
-  times = tf.ragged.range(lengths).values
-  steps = tf.reduce_max(tf.concat([lengths, [0]], 0))
-  counts = rows - tf.searchsorted(tf.reverse(falling, [0]), tf.range(steps), side='right')
-  offsets = tf.cumsum(counts, exclusive=True)
-  places = tf.gather(offsets, times) + tf.repeat(tf.math.invert_permutation(order), lengths)
-  return Packed(Packing(counts, offsets), places, order, falling)
-
-
-def fold(reader: Reader, tokens: tf.Tensor, texts: Packed, state: Any, visit: Callable[..., tf.Tensor],
-         total: tf.Tensor) -> tuple[Any, tf.Tensor]:
-  """Reads packed texts, block by block.
-
-  Args:
-    reader: the model.
-    tokens: [N], packed.
-    texts: how.
-    state: before the texts, a nest of [B, H]; a text without tokens leaves it as it is.
-    visit: (total, states, first) -> total, of each block: the states after each of its tokens, a nest of [n, H], and
-      the place of its first token.
-    total: before the first block.
-
-  Returns:
-    the states after each row's last token, and the total.
-  """
-  nest, (counts, offsets) = tf.nest.map_structure, texts.packing
-
-  def block(t: tf.Tensor, state: Any, total: tf.Tensor) -> tuple:
-    rows, first = counts[t], offsets[t]
-    end = tf.minimum(t + tf.maximum(BLOCK_TOKENS // rows, 1), tf.size(counts))
-    packing = Packing(counts[t:end], offsets[t:end] - first)
-    states = reader.read(tokens[first:first + tf.reduce_sum(packing.counts)], nest(lambda s: s[:rows], state), packing)
-    last = tf.gather(packing.offsets, tf.minimum(texts.lengths[:rows], end) - 1 - t) + tf.range(rows)
-    after = nest(lambda new, old: tf.concat([tf.gather(new, last), old[rows:]], 0), states, state)
-    return end, after, visit(total, states, first)
-
-  start = tf.constant(0), nest(lambda s: tf.gather(s, texts.order), state), total
-  _, state, total = tf.while_loop(lambda t, *_: t < tf.size(counts), block, start)
-  back = tf.math.invert_permutation(texts.order)
-  return nest(lambda s: tf.gather(s, back), state), total
+EXACT = {'float32': 1e-4, 'bfloat16': 1e-2}  # share of a state that rounding may change, by --compute_dtype
 
 
 def prefill(reader: Reader, ids: tf.RaggedTensor, state: Any) -> Any:
   """Reads texts [B, None] from a state, a nest of [B, H] -> the state after them. Computes no logits."""
-  texts = pack(ids.row_lengths())
-  return fold(reader, texts.pack(ids.values), texts, state, lambda total, *_: total, tf.constant(0))[0]
+  def segment(p: parts.Parts, s: tf.Tensor, which: tf.Tensor, state: Any) -> tuple[Any, tf.Tensor]:
+    lengths, places = parts.segment_of(p, s, which)
+    texts = pack(lengths)
+    return fold(reader, texts.pack(tf.gather(ids.values, places)), texts, state, lambda total, *_: total,
+                tf.zeros(tf.shape(lengths), tf.float64))
+
+  return parts.read(segment, tf.cast(ids.row_lengths(), tf.int32), state, EXACT[reader.compute_dtype])[0]
 
 
 def log_probs(reader: Reader, ids: tf.RaggedTensor, start: int, state: Any) -> tf.Tensor:
   """How likely texts are that begin after the token `start`, which is read from `state`: [B] float32, nats."""
-  texts, targets = pack(ids.row_lengths()), ids.values
+  targets = ids.values
   begins = tf.equal(tf.ragged.range(ids.row_lengths()).values, 0)
   inputs = tf.where(begins, start, tf.roll(targets, 1, 0))
-  packed, rows = texts.pack(targets), texts.pack(tf.cast(ids.value_rowids(), tf.int32))
 
+  def segment(p: parts.Parts, s: tf.Tensor, which: tf.Tensor, state: Any) -> tuple[Any, tf.Tensor]:
+    lengths, places = parts.segment_of(p, s, which)
+    texts = pack(lengths)
+    rows = texts.pack(tf.repeat(tf.range(tf.size(lengths)), lengths))
+    add = _adding(reader, texts.pack(tf.gather(targets, places)), rows)
+    return fold(reader, texts.pack(tf.gather(inputs, places)), texts, state, add,
+                tf.zeros(tf.shape(lengths), tf.float64))
+
+  losses = parts.read(segment, tf.cast(ids.row_lengths(), tf.int32), state, STATE_TOLERANCE)[1]
+  return tf.cast(-losses, tf.float32)
+
+
+def _adding(reader: Reader, targets: tf.Tensor, rows: tf.Tensor) -> Callable[..., tf.Tensor]:
+  """What `fold` calls to add the losses of packed targets [N] to those of their rows [N]."""
   size = max(1, BLOCK_LOGITS // reader.vocab_size)
 
-  def visit(total: tf.Tensor, states: Any, first: tf.Tensor) -> tf.Tensor:
+  def add(total: tf.Tensor, states: Any, first: tf.Tensor) -> tf.Tensor:
     count = tf.shape(tf.nest.flatten(states)[0])[0]
 
     def part(at: tf.Tensor, total: tf.Tensor) -> tuple:
       end = tf.minimum(at + size, count)
       logits = reader.logits(tf.nest.map_structure(lambda s: s[at:end], states))
-      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(packed[first + at:first + end], logits)
-      return end, tf.tensor_scatter_nd_sub(total, rows[first + at:first + end, None], tf.cast(losses, tf.float64))
+      losses = tf.nn.sparse_softmax_cross_entropy_with_logits(targets[first + at:first + end], logits)
+      return end, tf.tensor_scatter_nd_add(total, rows[first + at:first + end, None], tf.cast(losses, tf.float64))
 
     return tf.while_loop(lambda at, _: at < count, part, (tf.constant(0), total))[1]
 
-  total = fold(reader, texts.pack(inputs), texts, state, visit, tf.zeros([ids.nrows()], tf.float64))[1]
-  return tf.cast(total, tf.float32)
+  return add

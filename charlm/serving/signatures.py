@@ -4,7 +4,8 @@ They hold no jit-compiled function, because TF Serving has XLA switched off by d
 between requests. The weights are centred and tabulated once, when the model is exported.
 """
 import functools
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -45,7 +46,8 @@ class ServedModel(tf.Module):
     self._tokenizer, self._config, self._by_ids = tokenizer, config, config.text_ops == 'none'
     self._trackable = None if self._by_ids else tokenizer.trackable  # a SavedModel keeps what it can reach from here
     self.libraries = ['tensorflow_text'] if self._trackable else []
-    self._reader, self._initial = model.reader(), model.initial_state(1)
+    self._weights: list[tf.Variable] = []
+    self._reader, self._initial = model.reader(self._hold), model.initial_state(1)
     self._stops = Stops(config.stop_texts, tokenizer.pieces)
     self._start = int(encode_prompt(tokenizer, b'')[0])
     self._sizes = [s.shape[1] for s in tf.nest.flatten(self._initial)]
@@ -53,7 +55,8 @@ class ServedModel(tf.Module):
     # Functions of their own, because several signatures call them: the export has them once.
     self._prefill = tf.function(functools.partial(reading.prefill, self._reader), autograph=False)
     self._write = tf.function(functools.partial(write, self._reader, self._stops), autograph=False)
-    self.functions = {name: tf.function(function, input_signature=specs, autograph=False)
+    self.functions = {name: tf.function(_with_defaults(function, self._defaults() if specs[-1].name == 'seed' else []),
+                                        input_signature=specs, autograph=False)
                       for name, (function, specs) in self._functions().items()}
 
   def _functions(self) -> dict[str, tuple[Callable[..., Answer], list[tf.TensorSpec]]]:
@@ -73,19 +76,26 @@ class ServedModel(tf.Module):
                     'generate': (self.generate, [text('prompt'), *options])}
     return functions
 
-  def num_bytes(self) -> int:
-    """Of the weights and tables, which are constants of the graph."""
-    constants = {id(c): c for function in self.functions.values()
-                 for c in function.get_concrete_function().captured_inputs if c.dtype not in (tf.resource, tf.variant)}
-    return sum(c.dtype.size * c.shape.num_elements() for c in constants.values())
+  def _defaults(self) -> list[tf.Tensor]:
+    """The options of the export, one for all rows: what holds where a client over gRPC leaves them out."""
+    c = self._config
+    top_k = min(c.top_k, self._reader.vocab_size)  # which a tensor holds
+    values = min(c.length, c.max_new_tokens), c.temperature, top_k, c.top_p, c.seed
+    return [tf.constant([value], dtype) for value, dtype in zip(values, OPTIONS.values(), strict=True)]
+
+  def _hold(self, weight: tf.Tensor) -> tf.Variable:
+    """Weights are variables of the graph, not constants.
+
+    Of constants, a server makes copies when it gets its first request, and a graph holds 2 GB of them at most. 201
+    million weights as constants and as variables, in C++, seconds of processors: 6.1 and 0.7 to load, 32 and 0.4 for
+    the first request, and as long as each other for later ones; memory 9.6 and 1.2 GB (benchmarks/README.md).
+    """
+    self._weights.append(tf.Variable(weight, trainable=False, name=f'weight_{len(self._weights)}'))
+    return self._weights[-1]
 
   def serving_default(self, prompt: tf.Tensor) -> Answer:
     """prompt [B] -> text [B], written with the options of the export."""
-    c = self._config
-    top_k = min(c.top_k, self._reader.vocab_size)  # which a tensor holds
-    options = [tf.constant([value], dtype) for value, dtype in zip(
-      (c.length, c.temperature, top_k, c.top_p, c.seed), OPTIONS.values(), strict=True)]
-    return {'text': self.functions['generate'](prompt, *options)['text']}
+    return {'text': self.functions['generate'](prompt)['text']}
 
   def generate(self, prompt: tf.Tensor, max_new_tokens: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor,
                top_p: tf.Tensor, seed: tf.Tensor) -> Answer:
@@ -211,3 +221,16 @@ class ServedModel(tf.Module):
 
 def _counts(written: Written) -> Answer:
   return {'num_tokens': tf.cast(written.tokens.row_lengths(), tf.int32), 'log_prob': written.log_prob}
+
+
+def _with_defaults(function: Callable[..., Answer], values: Sequence[tf.Tensor]) -> Callable[..., Answer]:
+  """The function with default values for its last arguments, which TensorFlow writes into the signature."""
+  @functools.wraps(function)
+  def given(*inputs: tf.Tensor) -> Answer:
+    return function(*inputs)
+
+  parameters = [*inspect.signature(function).parameters.values()]
+  first = len(parameters) - len(values)
+  last = [p.replace(default=value) for p, value in zip(parameters[first:], values, strict=True)]
+  given.__signature__ = inspect.Signature([*parameters[:first], *last])  # type: ignore[attr-defined]
+  return given

@@ -8,6 +8,8 @@ The texts lie side by side, packed without padding, the longest first and all fi
 
 A row that has ended leaves the loop over tokens. What does not depend on the state is one product over all tokens.
 """
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -24,8 +26,31 @@ class Packing(NamedTuple):
   offsets: tf.Tensor  # [T] int32: where the tokens t begin
 
 
+@dataclasses.dataclass(frozen=True)
 class PackedStepping(XlaStepping):
-  """As `XlaStepping`; with a `Packing`, x [N, kH] of packed texts and the state [B, H] before them, longest first."""
+  """As `XlaStepping`; with a `Packing`, x [N, kH] of packed texts and the state [B, H] before them, longest first.
+
+  Attributes:
+    hold: what holds a prepared weight: a variable, for a graph that is written to a file.
+  """
+  hold: Callable[[tf.Tensor], Any] = tf.convert_to_tensor
+
+  def matmul(self, b: tf.Tensor) -> base.Linear:
+    """As `Backend.matmul`."""
+    return super().matmul(self._matrix(b))
+
+  def linear(self, weights: base.LinearWeights) -> base.Linear:
+    """As `Backend.linear`."""
+    gain, bias = (None if w is None else self.hold(w) for w in (weights.gain, weights.bias))
+    return super().linear(weights._replace(kernel=self._matrix(weights.kernel), gain=gain, bias=bias))
+
+  def kept(self, weights: Weights) -> Weights:
+    """As `XlaStepping.kept`."""
+    return Weights(self._matrix(weights.U), *tf.nest.map_structure(self.hold, weights[1:]))
+
+  def _matrix(self, b: tf.Tensor) -> Any:
+    """Rounded once, and not in each product."""
+    return self.hold(tf.cast(b, tf.bfloat16) if self.compute_dtype == 'bfloat16' else b)
 
   def recurrent(self, cell: Cell, norm: str, weights: Weights, masks: base.Masks) -> base.Recurrent:
     """As `Backend.recurrent`, but `packing`, where it is given, says that x is packed: states after each, [N, H]."""

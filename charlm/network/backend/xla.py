@@ -67,7 +67,8 @@ class XlaStepping(XlaBackend):
   def recurrent(self, cell: Cell, norm: str, weights: recurrence.Weights, masks: base.Masks) -> base.Recurrent:
     """As `Backend.recurrent`, of one token."""
     layer = recurrence.Recurrence(cell, norm, self.product)
-    weights, factors = weights._replace(U=layer.centred(weights.U)), [mask.scale for mask in masks((1, 1, 1))]
+    weights = self.kept(layer.split(weights._replace(U=layer.centred(weights.U))))
+    factors = [mask.scale for mask in masks((1, 1, 1))]
 
     def step(x: Any, state: Any, resets: recurrence.Resets | None = None) -> tuple[tf.Tensor, Any]:
       assert resets is None, 'a single token is read from the state that is given'
@@ -75,3 +76,7 @@ class XlaStepping(XlaBackend):
       return tf.nest.flatten(state)[0], state
 
     return step
+
+  def kept(self, weights: recurrence.Weights) -> recurrence.Weights:
+    """Prepared weights as they are held from token to token."""
+    return weights

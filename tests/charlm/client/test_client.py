@@ -16,12 +16,17 @@ OPTIONS = dict(max_new_tokens=40, temperature=0.9, top_p=0.95)
 
 
 @pytest.fixture(scope='module')
-def signatures(finished, tmp_path_factory):
-  """Those of a SavedModel of a small run."""
+def folder(finished, tmp_path_factory):
+  """A SavedModel of a small run."""
   opened, folder = trained_model.load_model(finished), str(tmp_path_factory.mktemp('served'))
   assert isinstance(opened.tokenizer, ByteTokenizer)  # so that blocks end within characters
-  served = ServedModel(opened.model, opened.tokenizer, ExportConfig(workdir=str(finished), export_dir=folder))
+  served = ServedModel(opened.model, opened.tokenizer, ExportConfig(length=30, seed=4))
   tf.saved_model.save(served, folder, served.functions)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def signatures(folder):
   return tf.saved_model.load(folder).signatures
 
 
@@ -57,6 +62,21 @@ def test_each_prompt_has_its_own_seed(client):
   assert both[0] == client.generate(['It was'], seed=5, **OPTIONS)[0]
   assert both[1] == client.generate([b'\xff was'], seed=6, **OPTIONS)[0]
   assert client.generate([]) == client.score([]) == []
+
+
+def test_options_that_are_left_out_over_grpc_are_those_of_the_export(folder, signatures):
+  with stand_in.grpc(signatures, stand_in.defaults_of(folder)) as address, Client(address, retries=0) as client:
+    ask, options = client._transport.call, {'max_new_tokens': 30, 'temperature': 0.8, 'seed': 4}
+    wanted, = client.generate(['It was'], **options)
+    assert ask('generate', {'prompt': ['It was']})['text'] == [wanted.text]
+    assert ask('generate', {'prompt': ['It was'] * 2, 'seed': [9, 4]})['text'][1] == wanted.text
+    state = ask('prefill', {'prompt': ['It was']})['state']
+    found, = ask('continue', {'state': state, 'position': [0]})['text_bytes']
+    assert found.decode(errors='replace').startswith(wanted.text.rstrip('\ufffd'))
+    with pytest.raises(ServerError, match='prompt'):
+      ask('generate', {'seed': [1]})
+    with pytest.raises(ServerError, match='position'):
+      ask('continue', {'state': state})
 
 
 def test_scores(client):

@@ -198,7 +198,7 @@ def test_step_agrees_with_the_layer(cell, norm, own):
   _, states = run_layer(cell, x, state, *weights, norm=norm)
   one = Recurrence(cell, norm)
   for t in range(4):
-    state = one.step(x[t], state, Weights(one.centred(weights[0]), *weights[1:]))
+    state = one.step(x[t], state, one.split(Weights(one.centred(weights[0]), *weights[1:])))
     for got, want in zip(*map(tf.nest.flatten, (state, states)), strict=True):
       np.testing.assert_allclose(got, want[t], rtol=1e-9, atol=1e-12)
 
@@ -206,7 +206,8 @@ def test_step_agrees_with_the_layer(cell, norm, own):
 def test_step_takes_factors():
   x, state, U, gain, bias, _ = arguments(1, 2, 3)
   weights = Weights(normalization.centre(U, [6, 3]), gain, bias)
-  got = Recurrence(cells.GRU, 'separate').step(x[0], state, weights, (0.7, 1.0))
+  layer = Recurrence(cells.GRU, 'separate')
+  got = layer.step(x[0], state, layer.split(weights), (0.7, 1.0))
   np.testing.assert_allclose(got, references.gru_layer(x, state, U, gain, bias, 0.7)[0], rtol=1e-9)
 
 

@@ -1,7 +1,10 @@
 """Where a SavedModel goes: to a new version, whole or not at all."""
 import os
 
+import numpy as np
 import pytest
+import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from charlm.serving import export
 from flags.errors import RunError, UserError
@@ -74,11 +77,13 @@ def test_a_folder_that_may_not_be_written_is_refused(quick, tmp_path, monkeypatc
   assert not list(tmp_path.iterdir())
 
 
-def test_a_model_too_large_for_a_graph_is_refused_in_one_line(serve, tmp_path, monkeypatch):
-  served = serve('byte')
-  numbers = sum(variable.shape.num_elements() for variable in served.model.variables)
-  assert 4 * numbers < served.served.num_bytes() < 12 * numbers
-  monkeypatch.setattr(export, 'MOST_BYTES', 1000)
-  with pytest.raises(RunError, match=r'take [\d,]+ bytes: expected at most 1,000'):
-    export.export(served.model, served.tokenizer, ExportConfig(export_dir=str(tmp_path)), facts={})
-  assert not list(tmp_path.iterdir())
+def test_the_weights_are_no_part_of_the_graph(exported):
+  """A graph holds 2 GB at most, and a server copies its constants."""
+  folder = exported()
+  saved = saved_model_pb2.SavedModel.FromString((folder / 'saved_model.pb').read_bytes()).meta_graphs[0].graph_def
+  constants = [node for nodes in (saved.node, *(f.node_def for f in saved.library.function)) for node in nodes
+               if node.op == 'Const']
+  # The largest is what tokens are as text.
+  assert max(np.prod([d.size for d in c.attr['value'].tensor.tensor_shape.dim], dtype=int) for c in constants) <= 256
+  shapes = [shape for _, shape in tf.train.list_variables(str(folder / 'variables' / 'variables'))]
+  assert shapes.count([16, 48]) == 3  # of two layers, and of what the second reads of the first

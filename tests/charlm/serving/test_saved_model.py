@@ -1,6 +1,4 @@
 """What is written: a graph that any server runs, loaded by other programs than Python's TensorFlow."""
-import importlib.util
-import io
 import json
 import os
 import pathlib
@@ -17,6 +15,7 @@ import tensorflow as tf
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow.python.framework import op_def_registry
 
+import cpp_loader
 from charlm.serving import warm_up
 
 SLOW = pytest.mark.slow
@@ -24,7 +23,8 @@ EXPORTS = [('byte', 'gru', {}), pytest.param('char', 'lstm', {'stop': 'sat|\n'},
            pytest.param('sentencepiece', 'residual', {}, marks=SLOW),
            pytest.param('sentencepiece', 'gru', {'text_ops': 'none'}, marks=SLOW)]
 SAVING = {'SaveV2', 'MergeV2Checkpoints', 'RestoreV2'}  # which every SavedModel has, and no signature
-READING = {'StatefulPartitionedCall', 'VarHandleOp', 'ReadVariableOp', 'SentencepieceOp', 'SentencepieceTokenizeOp'}
+READING = {'VarHandleOp', 'ReadVariableOp', 'ResourceGather', 'SentencepieceOp', 'SentencepieceTokenizeOp',
+           'StatefulPartitionedCall', 'While', 'If'}  # and the control flow that holds them
 SERVER = os.environ.get('TF_SERVING_BINARY') or shutil.which('tensorflow_model_server')
 
 
@@ -67,43 +67,11 @@ def test_saved_model_cli_runs_it(exported):
 
 @pytest.fixture(scope='session')
 def loader(tmp_path_factory):
-  """The C++ program that loads a SavedModel. 3 s of processor time to compile."""
+  """The C++ program that loads a SavedModel: (folder, requests) -> answers. 3 s of processor time to compile."""
   if not shutil.which('g++'):
     pytest.skip('g++ is missing')
-  library, program = tf.sysconfig.get_lib(), tmp_path_factory.mktemp('loader') / 'loader'
-  found = importlib.util.find_spec('tensorflow_text')
-  text = [str(p) for p in pathlib.Path(found.origin).parent.rglob('_sentencepiece_tokenizer.so')] if found else []
-  subprocess.run(['g++', '-std=c++17', '-w', '-O0', f'-I{tf.sysconfig.get_include()}',
-                  pathlib.Path(__file__).parent / 'loader.cc', '-o', program, f'-L{library}', '-Wl,--no-as-needed',
-                  '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', f'-Wl,-rpath,{library}', '-ldl'],
-                 check=True)
-
-  def ask(folder, requests):
-    given, answers = program.parent / 'requests', program.parent / 'answers'
-    with open(given, 'wb') as file:
-      for signature, inputs in requests:
-        file.write(f'{signature} {len(inputs)}\n'.encode())
-        for name, value in inputs.items():
-          data = tf.make_tensor_proto(value).SerializeToString()
-          file.write(f'{name} {len(data)}\n'.encode() + data + b'\n')
-    done = subprocess.run([program, folder, given, answers, *text], capture_output=True, text=True, check=False,
-                          env=os.environ | {'TF_CPP_MIN_LOG_LEVEL': '2'})
-    assert done.returncode == 0, done.stderr
-    return list(parsed(io.BytesIO(answers.read_bytes())))
-
-  return ask
-
-
-def parsed(file):
-  """{output: array} of each answer, or its message."""
-  while words := file.readline().split():
-    found = {}
-    for _ in range(abs(int(words[1]))):
-      name, size = file.readline().split()
-      found[name.decode()] = file.read(int(size))
-      file.readline()
-    yield found['message'].decode() if int(words[1]) < 0 else {
-      name: tf.make_ndarray(tf.make_tensor_proto([0]).FromString(data)) for name, data in found.items()}
+  program = cpp_loader.build(tmp_path_factory.mktemp('loader'))
+  return lambda folder, requests: cpp_loader.ask(program, folder, requests)[0]
 
 
 def options(served, **given):
@@ -122,6 +90,22 @@ def test_a_program_without_python_gives_the_same_answers(exported, serve, loader
     for output, value in served.ask(name, **inputs).items():
       close = np.testing.assert_allclose if value.dtype.kind == 'f' else np.testing.assert_array_equal
       close(answers[output], value, **({'rtol': 1e-4, 'atol': 1e-4} if value.dtype.kind == 'f' else {}))
+
+
+@SLOW
+def test_options_that_are_left_out_are_those_of_the_export(exported, serve, loader):
+  """As gRPC clients may; TF Serving takes them from the signature."""
+  flags, prompt = {'length': 9, 'temperature': 0.5, 'top_k': 4, 'top_p': 0.9, 'seed': 7}, np.array(['a', 'b'], object)
+  served, folder = serve(**flags), exported(**flags)
+  wanted = served.generate(['a', 'b'], 9, **{name: value for name, value in flags.items() if name != 'length'})
+  state = served.ask('prefill', prompt=['a', 'b'])['state']
+  few, first = {'prompt': prompt, 'max_new_tokens': np.array([3], np.int32)}, np.zeros(1, np.int32)
+  one, other, part, *refused = loader(folder, [
+    ('generate', {'prompt': prompt}), ('generate', few), ('continue', {'state': state, 'position': first}),
+    ('continue', {'state': state}), ('generate', {}), ('step', {'state': state})])
+  assert one['text'].tolist() == wanted['text'].tolist() and other['num_tokens'].tolist() == [3, 3]
+  assert part['text_bytes'].tolist() == wanted['text_bytes'].tolist()
+  assert refused == ['missing: position', 'missing: prompt', 'missing: token']
 
 
 @SLOW

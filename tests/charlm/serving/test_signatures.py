@@ -8,7 +8,7 @@ import tensorflow as tf
 from charlm.generation.prompts import encode_prompt
 from charlm.generation.random_streams import row_seeds
 from charlm.generation.session import Session
-from charlm.serving import reading
+from charlm.serving import blocks, parts, reading
 
 KINDS = ['byte', 'char', 'sentencepiece']
 ALL = [('byte', 'gru'), ('char', 'lstm'), ('sentencepiece', 'gru'),
@@ -131,14 +131,20 @@ def test_no_rows_are_answered_with_none(serve):
   assert len(served.ask('continue', state=state, position=[0], **served.options())['text_bytes']) == 0
 
 
-def test_long_texts_are_read_in_blocks(serve, monkeypatch):
-  """Blocks bound the memory; the result does not depend on them."""
-  served, texts = serve('byte'), ['the cat sat' * 30, 'on', '', 'the mat' * 20]
+def test_long_texts_are_read_in_blocks_and_parts(serve, monkeypatch):
+  """Blocks bound the memory, parts save time; the result does not depend on them."""
+  served, texts = serve('byte'), ['the cat sat' * 40, 'on', '', 'the mat' * 20]
   scores, states = served.ask('score', text=texts), served.ask('prefill', prompt=texts)
-  monkeypatch.setattr(reading, 'BLOCK_TOKENS', 7)
-  monkeypatch.setattr(reading, 'BLOCK_LOGITS', 3 * 256)
-  close(served.served.score(tf.constant(texts))['log_prob'], scores['log_prob'])
-  close(served.served.prefill(tf.constant(texts))['state'], states['state'])
+  for module, name, value in ((blocks, 'BLOCK_TOKENS', 50), (reading, 'BLOCK_LOGITS', 3 * 256),
+                              (parts, 'PART_TOKENS', 60), (parts, 'SEGMENT', 8)):
+    monkeypatch.setattr(module, name, value)
+  reader, initial = served.model.reader(), served.model.initial_state(4)
+  ids = served.tokenizer.encode_tf(tf.constant(texts)).with_row_splits_dtype(tf.int64)
+  found = np.abs(reading.log_probs(reader, ids, ord('\n'), initial) - scores['log_prob'])
+  assert (found <= 1e-4 * np.maximum(scores['num_tokens'], 1)).all()
+  filled = [0, 1, 3]  # an empty prompt stands for a line end, in the signature
+  state = tf.concat(tf.nest.flatten(reading.prefill(reader, ids, initial)), 1)
+  close(state.numpy()[filled], states['state'][filled])
 
 
 def test_reading_computes_no_logits(serve):

@@ -188,7 +188,8 @@ def test_one_token_of_the_gru_agrees_with_the_step_of_xla(B, H, from_table, inst
   U, factors = normalization.centre(U, [2 * H, H]), (0.75, 1.25)
   step = kernels.fixed_gru(U, gain, bias, factors)
   got = tf.function(lambda state: step(x[0], state), jit_compile=True)(state)
-  want = Recurrence(cells.GRU, 'separate').step(x[0], state, Weights(U, gain, bias), factors)
+  layer = Recurrence(cells.GRU, 'separate')
+  want = layer.step(x[0], state, layer.split(Weights(U, gain, bias)), factors)
   np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-5)
 
 
