@@ -5,6 +5,10 @@ from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
 
+# What a server can do; the rest is chosen at its export.
+SERVED = ('server', 'model', 'prompt', 'prompt_file', 'length', 'temperature', 'top_k', 'top_p', 'seed', 'num_samples',
+          'interactive')
+
 
 @dataclasses.dataclass(frozen=True)
 class SampleConfig(Checked):
@@ -35,9 +39,25 @@ class SampleConfig(Checked):
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
                        short='Which weights: best (by validation loss) or last')
+  server: str = field('', 'Address of a server that has the model, http://HOST:PORT, https://... or grpc://HOST:PORT, '
+                      'in place of --workdir.', short='Address of a server that has the model')
+  model: str = field('charlm', "The server's name for the model.", only_with='server',
+                     short="The server's name for the model")
 
   def check(self) -> None:
+    if self.server:
+      self._check_served()
     if self.prompt and self.prompt_file:
       raise UserError(f'--prompt and --prompt_file={self.prompt_file}: expected one of the two')
     if self.interactive and self.num_samples > 1:
       raise UserError(f'--interactive with --num_samples={self.num_samples}: expected one sample at a time')
+
+  def _check_served(self) -> None:
+    """Raises UserError where --server is no address, or an option is given that a server does not know."""
+    if not self.server.startswith(('http://', 'https://', 'grpc://')):
+      raise UserError(f'--server={self.server}: expected http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT')
+    for f in dataclasses.fields(self):
+      value = getattr(self, f.name)
+      if f.name not in SERVED and value != f.default:
+        raise UserError(f'--{f.name}={value} has no effect with --server={self.server}: expected it left out. A server '
+                        'takes --' + ', --'.join(SERVED[2:]))

@@ -1,10 +1,12 @@
 """Talks to a served model. Needs neither TensorFlow nor NumPy: the standard library, or grpcio and protobuf for gRPC.
 
-    client   generate, score, stream
-    rest     requests to TF Serving's REST interface
-    grpc     the same over gRPC
+    client     generate, score, stream; read and write, call by call
+    rest       requests to TF Serving's REST interface
+    grpc       the same over gRPC
+    transport  what both have in common
+    terminal   samples and answers, printed as they come
 
-May import `flags.errors` alone. Begin with `client.py`.
+May import `flags` alone. Begin with `client.py`.
 
     from charlm.client import Client
     client = Client('http://localhost:8501', model='book')

@@ -35,6 +35,12 @@ class Score(NamedTuple):
     return -self.log_prob / math.log(2) / max(self.num_characters, 1)
 
 
+class Place(NamedTuple):
+  """Where a text stands that is read and written call by call. The server keeps nothing of it."""
+  state: list[Any]  # of the model, a row of numbers
+  written: int  # tokens so far, for the random numbers
+
+
 class Client:
   """A connection to a served model. Use it as a context manager, or call `close`."""
 
@@ -65,20 +71,21 @@ class Client:
     self._transport.close()
 
   def generate(self, prompts: Sequence[str | bytes], *, max_new_tokens: int = 200, temperature: float = 0.8,
-               top_k: int = 0, top_p: float = 1.0, seed: int = 0) -> list[Generated]:
+               top_k: int = 0, top_p: float = 1.0, seed: int | Sequence[int] = 0) -> list[Generated]:
     """Goes on from prompts, all in one request.
 
     Args:
       prompts: texts to go on from; the empty one starts afresh.
       max_new_tokens: how many tokens to write for each.
       temperature, top_k, top_p: as of charlm-sample.
-      seed: of the first; the others have the next ones.
+      seed: of the first, the others have the next ones; or one for each.
 
     Raises:
       ServerError: the server refused the request, or could not be reached in time.
     """
     _check_prompts(prompts)
-    options = _options(len(prompts), temperature, top_k, top_p, [seed + i for i in range(len(prompts))])
+    seeds = [seed + i for i in range(len(prompts))] if isinstance(seed, int) else [*seed]
+    options = _options(len(prompts), temperature, top_k, top_p, seeds)
     found = self._call('generate', {'prompt': prompts, 'max_new_tokens': [max_new_tokens] * len(prompts), **options},
                        'text', 'num_tokens', 'log_prob')
     return [Generated(*row) for row in zip(found['text'], found['num_tokens'], found['log_prob'], strict=True)]
@@ -104,21 +111,36 @@ class Client:
     Raises:
       ServerError: as `generate` does.
     """
+    place = self.read(prompt)
+    for text, _ in self.write(place, max_new_tokens=max_new_tokens, temperature=temperature, top_k=top_k, top_p=top_p,
+                              seed=seed, block=block):
+      if text:
+        yield text
+
+  def read(self, prompt: str | bytes, place: Place | None = None) -> Place:
+    """Reads a text, by itself or after what led to a place. Raises ServerError as `generate` does."""
     _check_prompts([prompt])
+    if place is None:
+      return Place(self._call('prefill', {'prompt': [prompt]}, 'state')['state'], 0)
+    return Place(self._call('append', {'prompt': [prompt], 'state': place.state}, 'state')['state'], place.written)
+
+  def write(self, place: Place, *, max_new_tokens: int = 200, temperature: float = 0.8, top_k: int = 0,
+            top_p: float = 1.0, seed: int = 0, block: int = BLOCK) -> Iterator[tuple[str, Place]]:
+    """Goes on from a place, block by block: arguments and errors as of `stream`. -> texts, which may be empty, and the
+    place after each.
+    """
     if block < 1:
       raise UserError(f'block={block}: expected at least 1')
     options, decoder = _options(1, temperature, top_k, top_p, [seed]), codecs.getincrementaldecoder('utf-8')('replace')
-    state, written = self._call('prefill', {'prompt': [prompt]}, 'state')['state'], 0
-    count = block
+    count, left = block, max_new_tokens
     while count:
-      count = min(block, max_new_tokens - written)  # at last 0, for what was held back because of a stop text
-      found = self._call('continue', {'state': state, 'position': [written], 'max_new_tokens': [count], **options},
-                         'state', 'text_bytes', 'num_tokens')
-      state, written = found['state'], written + found['num_tokens'][0]
-      text = decoder.decode(found['text_bytes'][0])
-      if text:
-        yield text
-      if found['num_tokens'][0] < count:  # a stop text, or the server's limit
+      count = min(block, left)  # at last 0, for what was held back because of a stop text
+      found = self._call('continue', {'state': place.state, 'position': [place.written], 'max_new_tokens': [count],
+                                      **options}, 'state', 'text_bytes', 'num_tokens')
+      written = found['num_tokens'][0]
+      place, left = Place(found['state'], place.written + written), left - written
+      yield decoder.decode(found['text_bytes'][0]), place
+      if written < count:  # a stop text, or the server's limit
         return
 
   def _call(self, signature: str, inputs: Mapping[str, Sequence[Any]], *outputs: str) -> Columns:

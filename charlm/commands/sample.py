@@ -2,6 +2,8 @@
 import sys
 from typing import Any
 
+from charlm import client
+from charlm.client import terminal as client_terminal
 from charlm.commands import console
 from charlm.generation import prompts, terminal
 from charlm.workdir import layout
@@ -12,14 +14,23 @@ def main(given: dict[str, Any]) -> None:
   """writes text with a trained model.
 
   charlm-sample --workdir=runs/mine --prompt='Once upon a time'
+  charlm-sample --server=http://localhost:8501 --model=mine --prompt='Once upon a time'
 
   The prompt is printed first, then what the model adds, as it is written. An empty prompt counts as
   a newline. With --num_samples=N, N texts are written side by side and printed one after the other,
   each under a line such as '==> sample 1 of 4 <=='. With --interactive, each line is read as a
-  prompt and answered; Ctrl-C ends an answer, Ctrl-D the program.
+  prompt and answered; Ctrl-C ends an answer, Ctrl-D the program. With --server a served model does
+  the work, and TensorFlow is not needed here.
   """
   config = SampleConfig(**given)
   prompt = prompts.given_prompt(config)
+  if config.server:
+    with client.Client(config.server, model=config.model) as connection:
+      if config.interactive:
+        client_terminal.interact(connection, config, prompt.text, terminal.typed_lines())
+      else:
+        client_terminal.write_samples(connection, config, prompt.text)
+    return
   layout.read_config(config.workdir)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation.random_streams import row_seeds
