@@ -23,6 +23,7 @@ from benchmarks.run import machine
 
 ROOT = pathlib.Path(__file__).parents[1]
 ROW = 64, 64  # prompts in one request, tokens of each
+PHASES = 'load', 'first request of 64 tokens', 'a later one'
 
 
 def arguments():
@@ -98,26 +99,27 @@ def in_process(model, tokenizer, text, requests, folder):
   return measure
 
 
-def served(program, folder, text, requests, warm):
-  """-> {what: seconds of processors}, and of the first and second requests (signature, seconds) with warm-up or not."""
-  import numpy as np
+def served(program, folder, work, warm):
+  """Runs requests of 64 tokens and then other work in C++, after warm-up requests.
 
+  Returns:
+    Seconds of processors: {what: seconds} of the work; and of loading, the first request and a later one.
+  """
   import cpp_loader
-
-  def generate(rows, length):
-    options = {'max_new_tokens': np.int32([length]), 'temperature': np.float32([0.8]), 'top_k': np.int32([0]),
-               'top_p': np.float32([1]), 'seed': np.arange(rows, dtype=np.int64)}
-    return 'generate', {'prompt': np.array(['It was'] * rows, object), **options}
-
-  asked = {name: generate(*size) for name, size in requests.items()} | {
-    'score': ('score', {'text': np.array([text], object)})}
-  plan = [*warm, generate(1, 64), generate(1, 64), *asked.values()]
-  answers, times = cpp_loader.ask(program, folder, plan)
+  small = generate(1, 64)
+  answers, times = cpp_loader.ask(program, folder, [*warm, small, small, *work.values()])
   assert all(isinstance(answer, dict) for answer in answers), answers
-  (_, *load), *rest = times
-  first, second, *own = rest[len(warm):]
-  return {name: cpu for name, (_, _, cpu) in zip(asked, own, strict=True)}, {
-    'load': load[1], 'first': first[2], 'later': second[2]}
+  cpu = [seconds for _, _, seconds in times]
+  first = 1 + len(warm)
+  return dict(zip(work, cpu[first + 2:], strict=True)), dict(zip(PHASES, (cpu[0], *cpu[first:first + 2]), strict=True))
+
+
+def generate(rows, length):
+  """A request."""
+  import numpy as np
+  options = {'max_new_tokens': np.int32([length]), 'temperature': np.float32([0.8]), 'top_k': np.int32([0]),
+             'top_p': np.float32([1]), 'seed': np.arange(rows, dtype=np.int64)}
+  return 'generate', {'prompt': np.array(['It was'] * rows, object), **options}
 
 
 def latencies(folder, quick):
@@ -155,19 +157,22 @@ def exported(args, place):
 
 def tables(args, place):
   """Measures, and prints each table."""
+  import numpy as np
+
   import cpp_loader
   text = ((ROOT / 'README.md').read_bytes() * 50)[:4_000 if args.quick else 100_000]
   requests = {'1 prompt, 256 tokens': (1, 16 if args.quick else 256), f'{ROW[0]} prompts, {ROW[1]} tokens': ROW}
   model, tokenizer, folder, warm, took = exported(args, place)
   print(f'Export with its check: {took}.\n', flush=True)
   program, measure = cpp_loader.build(place), in_process(model, tokenizer, text, requests, place)
+  work = {name: generate(*size) for name, size in requests.items()} | {
+    'score': ('score', {'text': np.array([text], object)})}
   sides = {'served': [], 'own': [], 'cold': [], 'warm': []}
   for _ in range(args.repeats):
-    work, cold = served(program, folder, text, requests, [])
-    sides['served'].append(work)
-    sides['cold'].append(cold)
+    sides['cold'].append(served(program, folder, {}, [])[1])
+    for side, found in zip(('served', 'warm'), served(program, folder, work, [*warm.items()]), strict=True):
+      sides[side].append(found)
     sides['own'].append(measure())
-    sides['warm'].append(served(program, folder, text, requests, [*warm.items()])[1])
 
   def best(side, name):
     return min(found[name] for found in sides[side])
@@ -176,8 +181,8 @@ def tables(args, place):
             f'{best("own", name):.2f} s', f'{best("own", name) / best("served", name):.2f}']
            for name in (*requests, 'score')]
   print(grid(['work', 'served, in C++', 'in process', 'ratio'], lines), '\n', flush=True)
-  lines = [[side, *(f'{best(side, name):.3f} s' for name in ('load', 'first', 'later'))] for side in ('cold', 'warm')]
-  print(grid(['', 'load', 'first request of 64 tokens', 'a later one'], lines), '\n', flush=True)
+  lines = [[side, *(f'{best(side, name):.3f} s' for name in PHASES)] for side in ('cold', 'warm')]
+  print(grid(['', *PHASES], lines), '\n', flush=True)
   print(grid(['', 'clients', 'requests', 'p50, ms', 'p99, ms'], latencies(folder, args.quick)))
 
 

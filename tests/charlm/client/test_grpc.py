@@ -1,10 +1,16 @@
 """gRPC messages: the client's own declarations say the same as TensorFlow's."""
+import contextlib
+import threading
+from concurrent import futures
+
+import grpc as library
 import numpy as np
 import pytest
 import tensorflow as tf
 from tensorflow.core.framework import tensor_pb2
 
-from charlm.client import grpc
+from charlm.client import grpc, transport
+from charlm.client.transport import ServerError, Unavailable
 from flags.errors import UserError
 
 
@@ -55,3 +61,63 @@ def test_numbers_that_do_not_fit_are_refused(dtype, bits):
 def test_what_is_no_address_is_refused(url):
   with pytest.raises(UserError, match='expected the address of a server'):
     grpc.GrpcTransport(url, 'm')
+
+
+@contextlib.contextmanager
+def server(answer):
+  """A server whose every call is answered by answer(context). -> its address."""
+  service, method = grpc.METHOD[1:].split('/')
+  handler = library.method_handlers_generic_handler(service, {
+    method: library.unary_unary_rpc_method_handler(lambda _, context: answer(context))})
+  one = library.server(futures.ThreadPoolExecutor(2), [handler])
+  port = one.add_insecure_port('127.0.0.1:0')
+  one.start()
+  yield f'grpc://127.0.0.1:{port}'
+  one.stop(None)
+
+
+def test_a_server_that_is_not_ready_is_asked_again_after_longer_and_longer_pauses(monkeypatch):
+  pauses, calls = [], []
+  monkeypatch.setattr(transport.time, 'sleep', pauses.append)
+
+  def answer(context):
+    calls.append(1)
+    if len(calls) < 4:
+      context.abort(library.StatusCode.UNAVAILABLE, 'loading')
+    return b''
+
+  with server(answer) as url:
+    assert grpc.GrpcTransport(url, 'm', retries=3).call('score', {'text': ['x']}) == {}
+    assert all(0.05 * 2**i <= pause <= 0.1 * 2**i for i, pause in enumerate(pauses)) and len(pauses) == 3
+    calls.clear()
+    with pytest.raises(Unavailable, match='UNAVAILABLE: loading'):
+      grpc.GrpcTransport(url, 'm', retries=2).call('score', {'text': ['x']})
+  assert len(calls) == 3
+
+
+def test_a_server_that_does_not_answer_in_time_is_not_asked_again():
+  release, calls = threading.Event(), []
+
+  def answer(context):
+    calls.append(1)
+    release.wait(20)
+    return b''
+
+  with server(answer) as url:
+    with pytest.raises(ServerError, match=r'no answer within 0\.5 seconds') as error:
+      grpc.GrpcTransport(url, 'm', timeout=0.5).call('score', {'text': ['x']})
+    release.set()
+  assert not isinstance(error.value, Unavailable) and len(calls) <= 1
+
+
+@pytest.mark.parametrize('code', ['INVALID_ARGUMENT', 'NOT_FOUND', 'RESOURCE_EXHAUSTED', 'INTERNAL'])
+def test_a_refusal_is_one_line_and_is_not_sent_again(code):
+  calls = []
+
+  def answer(context):
+    calls.append(1)
+    context.abort(getattr(library.StatusCode, code), 'prompt:\n expected shape')
+
+  with server(answer) as url, pytest.raises(ServerError, match=f'{code}: prompt: expected shape$') as error:
+    grpc.GrpcTransport(url, 'm').call('score', {'text': ['x']})
+  assert len(calls) == 1 and not isinstance(error.value, Unavailable)
