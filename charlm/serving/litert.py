@@ -13,10 +13,11 @@ import tensorflow as tf
 
 from charlm.network.model import LanguageModel
 from charlm.serving import portable
-from charlm.serving.export import MOST_BYTES
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import RunError, UserError
 from flags.serving import ExportConfig
+
+MOST_BYTES = 2**31 - 2**26  # a .tflite file has at most 2 GB; the rest of the graph takes a few MB
 
 
 def export(model: LanguageModel, tokenizer: Tokenizer, config: ExportConfig, *, facts: dict[str, Any]) -> pathlib.Path:

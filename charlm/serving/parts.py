@@ -71,8 +71,8 @@ def read(segment: ReadSegment, lengths: tf.Tensor, state: Any, state_tolerance: 
   again = tf.where(parts.count > 1)
   begins = nest(lambda s: tf.gather(s, parts.text), state)
   ends, losses, kept = _first(segment, parts, steps, begins, again)
-  some, *given = nest(lambda value: tf.gather_nd(value, again), (parts, begins, (ends, losses)))
-  settled = _settle(segment, some, rows, steps, *given, kept, state_tolerance)
+  some, begun, found = nest(lambda value: tf.gather_nd(value, again), (parts, begins, (ends, losses)))
+  settled = _settle(segment, some, rows, steps, begun, found, kept, state_tolerance)
   ends, losses = nest(lambda all_parts, own: tf.tensor_scatter_nd_update(all_parts, again, own),
                       (ends, losses), settled)
   last = tf.where(tf.equal(parts.index, parts.count - 1))
