@@ -156,12 +156,12 @@ class LanguageModel(tf.Module):
 
     return step
 
-  def reader(self, hold: Callable[[tf.Tensor], Any] = tf.convert_to_tensor) -> Reader:
+  def reader(self, hold: Callable[[tf.Tensor], Any] | None = None) -> Reader:
     """The model for texts of different lengths, side by side. Later changes of the weights do not reach it.
 
-    hold: as of `PackedStepping`.
+    hold: what holds a prepared weight, as of `PackedStepping`; None: a tensor.
     """
-    calm, dtype = Dropout(self.config), self.config.compute_dtype
+    calm, dtype, hold = Dropout(self.config), self.config.compute_dtype, hold or tf.convert_to_tensor
     prepared = self._prepare(PackedStepping(dtype, hold=hold), XlaBackend(dtype).stepping(), calm, None, hold)
     packed: list[Any] = [*prepared.layers]  # of this backend: they take a packing, too
 

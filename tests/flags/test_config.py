@@ -64,6 +64,8 @@ def test_fields_have_help_and_limits_hold(group, f):
     (ModelConfig, {'weight_drop': 0.003}, '--weight_drop=0.003'),
     (SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
+    (SampleConfig, {'server': 'http://h', 'stop': 'x'}, '--stop=x'),
+    (SampleConfig, {'server': 'host'}, '--server=host'),
     (EvaluateConfig, {'dynamic': True, 'mc_dropout': 2}, '--mc_dropout=2'),
     (EvaluateConfig, {'dynamic': True, 'free_running': 5}, '--free_running=5 with --dynamic=True'),
     (EvaluateConfig, {'mc_dropout': 2, 'free_running': 5}, '--free_running=5 with --mc_dropout=2'),
@@ -112,6 +114,7 @@ IGNORED = [  # the flag without effect, what makes it so
     *((EvaluateConfig, one, {'dynamic': False}) for one in (
         {'dynamic_learning_rate': 0.5}, {'dynamic_decay': 0.5}, {'dynamic_length': 5}, {'dynamic_statistics': 5})),
     (EvaluateConfig, {'seed': 5}, {'mc_dropout': 0}),
+    (SampleConfig, {'model': 'book'}, {'server': ''}),
     (ModelConfig, {'dropout_per': 'sequence'}, {'dropout': 0.0}),
     *((ExportConfig, one, {'text_ops': 'none'}) for one in (
         {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5})),

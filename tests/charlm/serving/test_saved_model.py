@@ -22,7 +22,7 @@ SLOW = pytest.mark.slow
 EXPORTS = [('byte', 'gru', {}), pytest.param('char', 'lstm', {'stop': 'sat|\n'}, marks=SLOW),
            pytest.param('sentencepiece', 'residual', {}, marks=SLOW),
            pytest.param('sentencepiece', 'gru', {'text_ops': 'none'}, marks=SLOW)]
-SAVING = {'SaveV2', 'MergeV2Checkpoints', 'RestoreV2'}  # which every SavedModel has, and no signature
+SAVING = {'SaveV2', 'MergeV2Checkpoints', 'RestoreV2', 'DisableCopyOnRead', 'AssignVariableOp'}  # in no signature
 READING = {'VarHandleOp', 'ReadVariableOp', 'ResourceGather', 'SentencepieceOp', 'SentencepieceTokenizeOp',
            'StatefulPartitionedCall', 'While', 'If'}  # and the control flow that holds them
 SERVER = os.environ.get('TF_SERVING_BINARY') or shutil.which('tensorflow_model_server')
