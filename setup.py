@@ -29,7 +29,7 @@ setuptools.setup(
     'charlm.network.backend._kernels', ['kernels/kernels.cc'], language='c++', optional=True,
     depends=[str(path.relative_to(HERE)) for path in sorted(HERE.glob('kernels/*.h'))],
     extra_compile_args=['-O3', '-std=c++17', '-fno-math-errno', '-pthread', '-Wno-psabi', '-Wno-ignored-attributes'])],
-  package_data={'flags': ['presets/*.flags']},
+  package_data={'flags': ['presets/*.flags'], 'charlm.evaluation': ['page.html', 'page.css', 'page.js']},
   python_requires='>=3.10',
   install_requires=[
     'absl-py>=2,<3',
@@ -60,6 +60,7 @@ setuptools.setup(
       'charlm-train=charlm.commands.train:run',
       'charlm-evaluate=charlm.commands.evaluate:run',
       'charlm-sample=charlm.commands.sample:run',
+      'charlm-score=charlm.commands.score:run',
       'charlm-export=charlm.commands.export:run',
     ],
   },

@@ -30,7 +30,7 @@ class _CommandLine(flags.FlagValues):
     return list(argv)
 
 
-def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any]:
+def parse(argv: Sequence[str], groups: Sequence[type[Checked]], operands: str = '') -> dict[str, Any]:
   """Parses a command line.
 
   Its own flags win over those of a preset or a file that it names, wherever that stands.
@@ -38,15 +38,17 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
   Args:
     argv: as sys.argv: the first is the program, the others are flags, --flagfile=FILE among them.
     groups: the dataclasses of the flags.
+    operands: what the arguments that are no flags are called, such as 'files'; '' takes none. They may stand anywhere.
 
   Returns:
-    {flag: value} of the flags that were given, in a preset or a file included; values as in `typed.meaning`.
+    {flag: value} of the flags that were given, in a preset or a file included, values as in `typed.meaning`; and
+    {operands: a list of them}.
 
   Raises:
-    UserError: a flag is unknown or given twice, its value is of another type or cannot be meant, or a file cannot be
-      read.
+    UserError: a flag is unknown or given twice, its value cannot be meant, or a file cannot be read.
   """
   values = flags.FlagValues()
+  values.set_gnu_getopt(bool(operands))
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
   for f in fields.values():
     DEFINE[f.type](f.name, f.default, f.metadata['help'], flag_values=values)
@@ -62,16 +64,18 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
       rest = values([argv[0], *flagfile.expanded([f'--flagfile={preset}']), *arguments])[1:]
   except flags.Error as error:
     raise UserError(_mistake(error, fields)) from error
-  if rest:
+  if rest and not operands:
     raise UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
-  own = _given_once(argv, fields)
-  return {name: typed.meaning(f, own.get(name, values[name].value)) for name, f in fields.items()
-          if values[name].present and name not in replaced}
+  own = _given_once(argv, fields, bool(operands))
+  found = {name: typed.meaning(f, own.get(name, values[name].value)) for name, f in fields.items()
+           if values[name].present and name not in replaced}
+  return found | ({operands: [typed.operand(value) for value in rest]} if operands else {})
 
 
-def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
+def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field], operands: bool) -> dict[str, Any]:
   """{flag: value} of the command line itself, which is sound. Raises UserError where it gives a flag twice."""
   values = _CommandLine()
+  values.set_gnu_getopt(operands)
   for f in fields.values():
     DEFINE_EACH[f.type](f.name, None, f.metadata['help'], flag_values=values)
   flags.DEFINE_multi_string('flagfile', None, 'files of flags', flag_values=values)

@@ -36,31 +36,40 @@ def path(flag: str, typed: str) -> str:
   Raises:
     UserError: there is no such home folder, no path can have this name, or it is the address of something elsewhere.
   """
-  _check_local(flag, typed)
+  return _path(f'--{flag}={typed}', flag, typed)
+
+
+def operand(typed: str) -> str:
+  """A path that is given without a flag, as `path`; - stays as it is."""
+  return _path(typed, 'texts', typed)
+
+
+def _path(named: str, flag: str, typed: str) -> str:
+  """As `path`. named: how messages name it."""
+  _check_local(named, flag, typed)
   try:
-    named = _of_locale(typed)
-    found = _at_home(named)
+    found = _at_home(_of_locale(typed))
     if '\0' in found:
       raise ValueError('has a NUL character')
     os.lstat(found)
   except OSError as error:
     if error.errno in (errno.ENAMETOOLONG, errno.ELOOP):
-      raise UserError(f'--{flag}={typed}: expected a path that can exist ({error.strerror})') from error
+      raise UserError(f'{named}: expected a path that can exist ({error.strerror})') from error
   except ValueError as error:
-    raise UserError(f'--{flag}={typed}: expected a path ({error})') from error
+    raise UserError(f'{named}: expected a path ({error})') from error
   except LookupError as error:
-    raise UserError(f'--{flag}={typed}: {error.args[0]}; expected a path without ~, such as /data/{flag}, or ./~ for '
-                    'what has that name') from error
+    raise UserError(f'{named}: {error.args[0]}; expected a path without ~, such as /data/{flag}, or ./~ for what has '
+                    'that name') from error
   return found
 
 
-def _check_local(flag: str, typed: str) -> None:
+def _check_local(named: str, flag: str, typed: str) -> None:
   """Raises UserError where a path is the address of something that the flag does not take, such as gs://bucket/text."""
   address, taken = ADDRESS.match(typed), ADDRESSES.get(flag, ())
   if address and address[1].lower() not in taken:
     wanted = ' or '.join(['a path on this machine', *taken])
     hint = f', such as {address[2]}' if address[1].lower() == 'file://' else '; copy it here first'
-    raise UserError(f'--{flag}={typed}: {address[1]} is not supported; expected {wanted}{hint}')
+    raise UserError(f'{named}: {address[1]} is not supported; expected {wanted}{hint}')
 
 
 def _of_locale(typed: str) -> str:

@@ -20,14 +20,14 @@ CONTROLS = re.compile(r'[\0-\x1f\x7f-\x9f\u2028\u2029]')
 MEMORY = '/dev/shm'  # where Linux keeps files in memory: for temporary ones where no folder of a disk can be written to
 
 
-def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> Callable[..., None]:
+def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked], operands: str = '') -> Callable[..., None]:
   """The console script of a command.
 
   It exits with status 2 after a mistake of the user's, 1 after a failure while running, and 130 after an interruption.
 
   Args:
     main: does the work, given the flags that were set, by name. Its docstring opens the help.
-    groups: the dataclasses of the flags.
+    groups, operands: as of `parse`.
 
   Returns:
     A function without arguments, as a console script calls it; tests give it an argv.
@@ -41,7 +41,7 @@ def command(main: Callable[[dict[str, Any]], None], *groups: type[Checked]) -> C
       if asked := next((HELP[argument] for argument in argv[1:] if argument in HELP), None):
         print(asked(name, main.__doc__ or '', groups))
       else:
-        main(parse(argv, groups))
+        main(parse(argv, groups, operands))
       sys.stdout.flush()
     except UserError as error:
       sys.exit(_complain(name, error, 2))

@@ -5,6 +5,10 @@
     mc_dropout     the mean over several passes with dropout
     free_running   the loss after the model has read its own samples
     texts          which text that is
+    token_scores   how likely each token of many texts is
+    given_texts    the texts of charlm-score
+    surprise       what the scores say of lines and characters
+    page           the same to look at
 
 May import `generation` and all below it. Begin with `scoring.py`.
 """

@@ -34,7 +34,13 @@ def pydoc_parts() -> tuple[list[Part], Account]:
 
 
 def file_parts(spec: str) -> tuple[list[Part], Account]:
-  """Spec -> a Part for each file that has text, and what was found; all parts but the last end in a newline.
+  """As `text_parts`; all parts but the last end in a newline."""
+  parts, account = text_parts(spec)
+  return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]], account
+
+
+def text_parts(spec: str) -> tuple[list[Part], Account]:
+  """Spec -> a Part for each file that has text, and what was found.
 
   Raises:
     UserError: there is no text, or it cannot be read.
@@ -50,7 +56,7 @@ def file_parts(spec: str) -> tuple[list[Part], Account]:
     advice = next((f'. {shown(path)} {advise(kind, path)}' for path, kind in kinds.items()), '')
     what = account.what_is_left_out()
     raise UserError(f'--corpus={spec}: expected text files, found no text in it{"; " * bool(what)}{what}{advice}')
-  return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]], account
+  return parts, account
 
 
 def _pydoc_topics() -> Iterator[bytes]:

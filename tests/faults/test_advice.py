@@ -17,6 +17,7 @@ EVERYWHERE = {'help', 'helpfull', 'flagfile'}
 # Words after which flags, up to the end of the line, are those that the model was made with, or another program's.
 OTHERS = r'(trained with|charlm-\w+|tensorboard|tensorflow_model_server)\b[^\n]*'
 NEVER = {  # (command, flag): why no such message can come
+  ('score', 'corpus'): 'texts are named without a flag, and given_texts.py takes it out of messages of corpora',
   ('evaluate', 'tokenizer'): 'the model brings its tokenizer; none is learned',
   ('evaluate', 'vocab_size'): 'the model brings its tokenizer; none is learned',
   ('train', 'num_samples'): 'it writes one sample at a time',

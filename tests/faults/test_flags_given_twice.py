@@ -8,11 +8,12 @@ from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
 from flags.network import ModelConfig
 from flags.run import RunConfig
+from flags.score import ScoreConfig
 from flags.serving import ExportConfig
 from flags.training import TrainConfig
 
 COMMANDS = {'charlm-train': (RunConfig, DataConfig, ModelConfig, TrainConfig), 'charlm-evaluate': (EvaluateConfig,),
-            'charlm-sample': (SampleConfig,), 'charlm-export': (ExportConfig,)}
+            'charlm-sample': (SampleConfig,), 'charlm-score': (ScoreConfig,), 'charlm-export': (ExportConfig,)}
 
 
 def parsed(*arguments, command='charlm-train'):

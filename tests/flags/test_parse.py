@@ -43,6 +43,23 @@ def test_mistakes_are_named(arguments, words):
   assert '\n' not in str(error.value)
 
 
+@pytest.mark.parametrize('arguments, flags, files', [
+  (['--units=7', 'a.txt', '-'], {'units': 7}, ['a.txt', '-']), (['a', '--units', '7', 'b'], {'units': 7}, ['a', 'b']),
+  (['--profile', 'a', '--', '--units=3'], {'profile': True}, ['a', '--units=3']), ([], {}, []),
+  (['~/a', 'b~'], {}, ['/home/me/a', 'b~'])])
+def test_operands_stand_anywhere(monkeypatch, arguments, flags, files):
+  monkeypatch.setenv('HOME', '/home/me')
+  assert parse.parse(['charlm-score', *arguments], GROUPS, 'files') == {**flags, 'files': files}
+
+
+@pytest.mark.parametrize('arguments, words', [
+  (['gs://a/b'], 'gs://a/b: gs:// is not supported'), (['a' * 300], 'a: expected a path that can exist'),
+  (['a', '--units=1', 'b', '--units=2'], '--units=1 --units=2: given twice'), (['a', '--unit=7'], '--unit')])
+def test_mistakes_among_operands_are_named(arguments, words):
+  with pytest.raises(UserError, match=words):
+    parse.parse(['charlm-score', *arguments], GROUPS, 'files')
+
+
 @pytest.mark.parametrize('name', PRESETS)
 def test_presets_are_whole_configurations(name):
   given = parsed(f'--preset={name}')

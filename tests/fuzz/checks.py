@@ -33,15 +33,17 @@ def check(command, outcome, before, place):
       checkpoint.read(path)
   for version in [path.parent for path in place.folder.rglob('variables')]:
     assert (version / 'saved_model.pb').exists() and (version / 'assets.extra' / 'charlm.json').exists(), version
-  if command == 'evaluate' and outcome.status == 0 and outcome.out.startswith(b'{'):
-    json.loads(outcome.out, parse_constant=_no_number)
+  if command in ('evaluate', 'score') and outcome.status == 0 and outcome.out.startswith(b'{'):
+    for line in outcome.out.splitlines():
+      json.loads(line, parse_constant=_no_number)
 
 
 def _check_failure(command, err):
   """Asserts that standard error ends in one line that names the command, and a flag or file."""
   *others, last = [*err.split('\n')][:-1] or ['']
   assert last.startswith(f'charlm-{command}: '), err[-2000:]
-  assert re.search(r'--\w|/|step \d|\S+\.\w+', last), last
+  operand = '|^charlm-score: .+?: ' if command == 'score' else ''  # files that no flag names
+  assert re.search(rf'--\w|/|step \d|\S+\.\w+{operand}', last), last
   assert len(others) < MOST_LINES and not any(line.startswith(f'charlm-{command}: ') for line in others), err[-2000:]
 
 

@@ -20,7 +20,10 @@ PATHS = ['run', 'text.txt', 'new', 'new/deep', 'no/such', '', '.', '~', '~/new',
 TIMES = {'steps': [1, 2, 3, -1, 10**30], 'epochs': [0, 0.01, 1, 2, -1, float('inf')],
          'max_minutes': [0, 1e-9, 0.001, 0.01, -1, float('inf')]}
 BASES = {'train': {'corpus': 'text.txt', 'workdir': 'new', **TINY}, 'evaluate': {'workdir': 'run'},
-         'sample': {'workdir': 'run', 'length': 3}, 'export': {'workdir': 'run', 'export_dir': 'new'}}
+         'sample': {'workdir': 'run', 'length': 3}, 'score': {'workdir': 'run'},
+         'export': {'workdir': 'run', 'export_dir': 'new'}}
+
+OPERANDS = {'score'}  # commands that take files without a flag
 
 
 def commands():
@@ -37,7 +40,7 @@ def texts(field):
   """Values for a flag that holds text: those of its choices, paths where it names one, others."""
   if 'choices' in field.metadata:
     return st.sampled_from([*field.metadata['choices'], field.metadata['choices'][-1].upper(), *GARBAGE])
-  if field.name in ('corpus', 'init_from') or field.name.endswith(('dir', 'file')):
+  if field.name in ('corpus', 'init_from', 'html') or field.name.endswith(('dir', 'file')):
     return st.sampled_from(PATHS)
   return st.sampled_from(TEXTS)
 
@@ -69,7 +72,8 @@ def command_line(draw, command):
   for _ in range(draw(st.sampled_from([0, 1, 1, 2, 2, 3, 5]))):
     field = draw(st.sampled_from(fields))
     chosen[field.name] = draw(value(field))
-  line = flags(chosen)
+  operands = st.lists(st.sampled_from([*PATHS, *['text.txt'] * 60, '-', '-']), min_size=1, max_size=3)
+  line = flags(chosen) + (draw(operands) if command in OPERANDS else [])
   odd = draw(st.integers(0, 15))
   if odd == 15:
     line += [draw(st.sampled_from(['--no_such_flag=1', '--no_such_flag', 'x', '--', '-', '--=', '--help', '--helpfull',

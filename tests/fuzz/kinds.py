@@ -24,7 +24,7 @@ LINES = ['# a comment\n--units=8\n\n--layers=1\n--dropout=0.2\n', '--flagfile=fl
 NAMES = ['{name}', '{name}', '{stem}-best{suffix}', '{stem} (conflicted copy){suffix}', '{name}.bad', '{name}~',
          '.{name}.swp', 'step-old{suffix}', 'step-{suffix}', 'step-99999999999999999999{suffix}', 'step-٣{suffix}',
          'step--1{suffix}', 'step-3{suffix}', 'note\udcff', 'notes']
-READERS = ['evaluate', 'sample', 'export', 'resume', 'go_on', 'init_from']
+READERS = ['evaluate', 'sample', 'score', 'export', 'resume', 'go_on', 'init_from']
 
 
 class Call(NamedTuple):
@@ -50,7 +50,7 @@ def reads(reader, place, *others):
   if reader == 'init_from':
     new = {name: value for name, value in TINY.items() if name not in ModelConfig.__dataclass_fields__}
     return Call('train', ['--init_from=run', '--workdir=new', '--corpus=text.txt', *flags(new), *others])
-  own = {'sample': ['--length=3'], 'export': ['--export_dir=new']}.get(reader, [])
+  own = {'sample': ['--length=3'], 'score': ['text.txt'], 'export': ['--export_dir=new']}.get(reader, [])
   return Call(reader, ['--workdir=run', *own, *others])
 
 
@@ -78,6 +78,11 @@ def corpus(draw, place):
   if draw(st.booleans()):
     place.run()
     return reads('evaluate', place, f'--corpus={name}')
+  if draw(st.booleans()):
+    place.run(draw(st.sampled_from([*TOKENIZERS])))
+    how = [draw(st.sampled_from(['--output=json', '--output=jsonl', '--sort', '--html=page.html'])), *draw(
+      st.sampled_from([[], ['--document_reset', '--document_separator=\\n']]))]
+    return Call('score', ['--workdir=run', *how, draw(st.sampled_from([name, '-']))], data)
   tokenizer = draw(st.sampled_from([*TOKENIZERS]))
   others = {'on_invalid': draw(st.sampled_from(['error', 'replace']))} if tokenizer != 'byte' else {}
   others |= {'vocab_size': draw(st.sampled_from([VOCAB_SIZE, 270, 10, 10**30]))} if tokenizer == 'sentencepiece' else {}

@@ -3,19 +3,20 @@ import dataclasses
 
 import pytest
 
-from charlm.commands import evaluate, export, sample, train
+from charlm.commands import evaluate, export, sample, score, train
 from flags.data import DataConfig
 from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
 from flags.help import COLUMNS
 from flags.network import ModelConfig
 from flags.run import RunConfig
+from flags.score import ScoreConfig
 from flags.serving import ExportConfig
 from flags.training import TrainConfig
 
 COMMANDS = [('charlm-train', train, (RunConfig, DataConfig, ModelConfig, TrainConfig)),
             ('charlm-evaluate', evaluate, (EvaluateConfig,)), ('charlm-sample', sample, (SampleConfig,)),
-            ('charlm-export', export, (ExportConfig,))]
+            ('charlm-score', score, (ScoreConfig,)), ('charlm-export', export, (ExportConfig,))]
 each_command = pytest.mark.parametrize('name, module, groups', COMMANDS, ids=[name for name, *_ in COMMANDS])
 
 

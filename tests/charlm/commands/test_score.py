@@ -1,0 +1,179 @@
+"""charlm-score through its entry point: figures of texts, lines and tokens, which texts it reads, what it refuses."""
+import gzip
+import io
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+
+from charlm.commands import evaluate, score, train
+from charlm.workdir import checkpoint
+from runs import TEXT, flags, told
+
+WORDS = 'It was the worst of times.\nIt was naïve: 世\n\nthe best of times, it was\n'
+DOCUMENTS = 'It was\n\nthe best of times\n\n'
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+  """A folder with texts, where a command is given."""
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'words.txt').write_text(WORDS, encoding='utf-8')
+  (tmp_path / 'times.txt').write_text(TEXT)
+  return tmp_path
+
+
+@pytest.fixture(scope='module')
+def documents(tmp_path_factory):
+  """A model of characters that read documents."""
+  folder = tmp_path_factory.mktemp('documents')
+  (folder / 'text.txt').write_text(DOCUMENTS * 60)
+  train.run(flags(folder / 'text.txt', folder / 'run', '--steps=5', '--tokenizer=char', '--document_reset',
+                  r'--document_separator=\n\n', '--chunk_overlap=0', '--on_invalid=replace'))
+  return folder / 'run'
+
+
+@pytest.fixture
+def ask(capsys):
+  def command(workdir, *arguments):
+    capsys.readouterr()
+    score.run(['charlm-score', f'--workdir={workdir}', *arguments])
+    return capsys.readouterr().out
+
+  return command
+
+
+def test_the_figures_are_those_of_charlm_evaluate_and_the_first_token(finished, here, ask, capsys):
+  """Evaluation leaves out the first token: here the line end, which a score reads as its empty prompt."""
+  (here / 'after.txt').write_text('\n' + TEXT)
+  evaluate.run(['charlm-evaluate', f'--workdir={finished}', '--corpus=after.txt'])
+  wanted = json.loads(capsys.readouterr().out)
+  found = json.loads(ask(finished, 'times.txt', '--output=json'))
+  text, = found['texts']
+  assert text['file'] == 'times.txt'
+  assert all(found[name] == wanted[name] for name in ('workdir', 'weights', 'step'))
+  assert text['nats_per_token'] == pytest.approx(wanted['nats_per_token'], abs=1e-5)
+  for name in 'bits_per_byte', 'bits_per_character', 'tokens', 'bytes', 'characters':
+    assert text[name] == found['total'][name] == pytest.approx(wanted[name], rel=1e-4)
+
+
+def test_lines_and_tokens_add_up_to_the_text(finished, here, ask):
+  whole = json.loads(ask(finished, 'words.txt', '--output=json', '--lines', '--tokens'))
+  lines = [json.loads(line) for line in ask(finished, 'words.txt', '--output=jsonl').splitlines()]
+  assert [line['text'] for line in lines] == WORDS.splitlines() and [line['line'] for line in lines] == [1, 2, 3, 4]
+  for line, same in zip(lines, whole['lines'], strict=True):
+    tokens = same.pop('token_scores')
+    assert same == line
+    assert sum(token['bits'] for token in tokens) == pytest.approx(line['bits'], abs=0.01)
+    assert sum(token['bytes'] for token in tokens) == line['bytes'] == len(tokens)
+  text = whole['texts'][0]
+  assert 'token_scores' not in text
+  for name in 'bits', 'characters', 'bytes', 'tokens':
+    assert sum(line[name] for line in lines) == pytest.approx(text[name])
+  assert (text['characters'], text['bytes']) == (len(WORDS), len(WORDS.encode()))
+
+
+def test_the_table_is_sorted_and_has_a_total(finished, here, ask):
+  heading, *rows, words, times, total = ask(finished, 'words.txt', 'times.txt', '--sort').splitlines()
+  assert heading.split()[0] == 'bits/char' and words.endswith('  words.txt') and times.endswith('  times.txt')
+  values = [float(row.split()[0]) for row in rows]
+  assert values == sorted(values, reverse=True) and len(rows) == 5
+  assert any(row.endswith('words.txt:2: It was naïve: 世') for row in rows)
+  assert total.split()[2:] == [f'{len(TEXT) + len(WORDS):,}', f'{len(TEXT) + len(WORDS.encode()):,}',
+                               f'{len(TEXT) + len(WORDS.encode()):,}', 'total']
+  assert 'total' not in ask(finished, 'words.txt')
+
+
+def test_texts_are_read_as_corpora_are(finished, here, ask, monkeypatch, capsys):
+  """Folders, globs, packed files, byte order marks, standard input: the same text has the same figures."""
+  (here / 'folder' / 'deep').mkdir(parents=True)
+  (here / 'folder' / 'a.txt').write_bytes(b'\xef\xbb\xbf' + WORDS.encode())
+  (here / 'folder' / 'deep' / 'b.gz').write_bytes(gzip.compress(WORDS.encode()))
+  (here / 'folder' / 'picture.png').write_bytes(b'\x89PNG\r\n\x1a\n\0')
+  monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(b'\xef\xbb\xbf' + WORDS.encode())))
+  found = json.loads(ask(finished, 'words.txt', '--output=json', 'folder', '-', '[w]ords.*'))['texts']
+  assert [text['file'] for text in found] == ['words.txt', 'folder/a.txt', 'folder/deep/b.gz', 'standard input',
+                                              'words.txt']
+  for text in found:
+    assert text['bits'] == pytest.approx(found[0]['bits'], rel=1e-4)
+    assert text['bytes'] == len(WORDS.encode())
+  score.run(['charlm-score', f'--workdir={finished}', 'folder'])
+  assert told(capsys) == ['folder: left out: 1 (first: picture.png, an image)']
+
+
+def test_documents_are_those_of_the_training_unless_flags_say_otherwise(documents, here, ask):
+  parts = ['It was\n\n', 'the best of times\n\n', 'It\n']
+  for i, part in enumerate(parts):
+    (here / f'{i}.txt').write_text(part)
+  (here / 'all.txt').write_text(''.join(parts))
+  *apart, whole = json.loads(ask(documents, '0.txt', '1.txt', '2.txt', 'all.txt', '--output=json'))['texts']
+  assert whole['bits'] == pytest.approx(sum(text['bits'] for text in apart), rel=1e-4)
+  joined = json.loads(ask(documents, 'all.txt', '--output=json', '--nodocument_reset'))['total']['bits']
+  assert joined != pytest.approx(whole['bits'], rel=1e-3)
+  lines = json.loads(ask(documents, 'all.txt', '--output=json', r'--document_separator=\n'))['total']['bits']
+  assert lines not in (pytest.approx(whole['bits'], rel=1e-3), pytest.approx(joined, rel=1e-3))
+
+
+def test_what_is_not_utf8_is_told_of_and_stays_valid_in_what_is_printed(documents, finished, here, ask, capsys):
+  (here / 'odd\udcff.txt').write_bytes(b'It\xff was \x1b[31m\xe4\n\xe2\x80\xa8"')
+  for workdir in documents, finished:
+    for line in ask(workdir, 'odd\udcff.txt', '--output=jsonl', '--tokens').splitlines():
+      found = json.loads(line)
+      assert found['file'] == 'odd\\udcff.txt' and '\udcff' not in str(found)
+    table = ask(workdir, 'odd\udcff.txt', '--lines')
+    assert '\x1b' not in table and len(table.splitlines()) == 4
+  score.run(['charlm-score', f'--workdir={documents}', 'words.txt'])
+  unknown = sum(c not in DOCUMENTS for c in WORDS)
+  assert told(capsys) == [f'warning: words.txt: {unknown} of {len(WORDS)} characters ({unknown / len(WORDS):.2%}) are '
+                          "unknown to this model, first 'r'"]
+
+
+@pytest.mark.parametrize('arguments, words', [
+  ([], ['FILE', 'expected texts']), (['no.txt'], ['no.txt', 'no such file']), (['-', '-'], ['-: given twice']),
+  (['empty.txt'], ['empty.txt', '0 bytes']), (['pdf.txt'], ['is a PDF', 'pdftotext']),
+  (['wide.txt'], ['UTF-16', 'iconv']), (['tfds:x'], ['tfds:x', 'charlm-evaluate']), (['gs://a/b'], ['gs://']),
+  (['words.txt', '--tokens'], ['--tokens', '--output']), (['words.txt', '--output=xml'], ['--output=xml']),
+  (['words.txt', '--document_separator=x'], ['--document_separator=x', '--document_reset']),
+  (['words.txt', '--html=no/page.html'], ['--html=no/page.html', 'folder']),
+  (['words.txt', '--html=./words.txt'], ['--html=./words.txt', 'one of the texts']),
+  (['folder', '--html=folder/a.html'], ['--html=folder/a.html', 'one of the texts']),
+  (['words.txt', '--html=.'], ['--html=.', 'expected a file']),
+  (['words.txt', '--html=/dev/null'], ['--html=/dev/null', 'expected a file']),
+])
+def test_what_score_refuses(finished, here, capsys, arguments, words):
+  (here / 'folder').mkdir()
+  (here / 'folder' / 'a.html').write_text(WORDS)
+  (here / 'empty.txt').touch()
+  (here / 'pdf.txt').write_bytes(b'%PDF-1.4\n\0')
+  (here / 'wide.txt').write_bytes('\ufeffwide'.encode('utf-16-le'))
+  before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
+  with pytest.raises(SystemExit) as exit_:
+    score.run(['charlm-score', f'--workdir={finished}', *arguments])
+  assert exit_.value.code == 2
+  line, = told(capsys)
+  assert all(word in line for word in words) and '--corpus=' not in line.replace('charlm-evaluate --corpus', ''), line
+  assert {path: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
+
+
+@pytest.mark.parametrize('data, words', [(b'', '0 bytes'), (gzip.compress(b'a'), 'is gzip; unpack it first: gunzip'),
+                                         (b'%PDF-1.4\n\0', 'is a PDF')])
+def test_standard_input_that_is_no_text_is_refused(finished, monkeypatch, capsys, data, words):
+  monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
+  with pytest.raises(SystemExit) as exit_:
+    score.run(['charlm-score', f'--workdir={finished}', '-'])
+  line, = told(capsys)
+  assert exit_.value.code == 2 and line.startswith('charlm-score: standard input') and words in line
+
+
+def test_weights_that_are_of_no_use_are_told_of(finished, here, tmp_path, capsys):
+  run = tmp_path / 'run'
+  shutil.copytree(finished, run)
+  arrays, state = checkpoint.read(checkpoint.best_path(run))
+  arrays['model/output_bias'] = np.resize(np.float32([3e38, -3e38]), arrays['model/output_bias'].shape)
+  checkpoint.write(run, checkpoint.best_path(run).name, arrays, state)
+  with pytest.raises(SystemExit) as exit_:
+    score.run(['charlm-score', f'--workdir={run}', 'words.txt', '--html=page.html'])
+  assert exit_.value.code == 1 and 'words.txt' in told(capsys)[-1]
+  assert not [path for path in here.iterdir() if 'page' in path.name]
