@@ -39,7 +39,7 @@ def generate(advance: Advance, logits: tf.Tensor, state: Any, *, length: Any, te
     top_p: choose among the fewest tokens whose probabilities, at this temperature, reach this sum; 1 among all.
       With top_k too, a token must pass both.
     seed: int64, what the row's random numbers follow from.
-    start: tokens of this text that earlier calls wrote.
+    start: tokens of this text that earlier calls wrote, a number or [B].
     max_length: needed where XLA compiles this: the largest `length` there will be. B must then be known, and top_k and
       top_p be numbers.
 

@@ -1,13 +1,14 @@
-"""Sessions: a model, compiled once, that reads a prompt and writes on, call by call.
+"""Sessions: a model, compiled once, that reads prompts and writes on, call by call.
 
     session = Session(model, row_seeds(seed, num_samples), temperature=0.8)
-    state = session.read(ids)
-    tokens, state = session.write(64, state)
+    state = session.read([ids])
+    tokens, log_probs, state = session.write(64, state)
 
-Where a text stands is its `SessionState`. Every call takes one and returns the next; the session itself keeps none.
+Where the texts stand is a `SessionState`. Every call takes one and returns the next; the session itself keeps none.
 """
+import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from charlm.generation.decoding import Generated, generate, prefill, prefill_and_generate
 from charlm.generation.prompts import encode_prompt
-from charlm.network.model import LanguageModel
+from charlm.network.model import LanguageModel, Step
 from charlm.network.runtime import memory_bytes
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import RunError, UserError
@@ -30,7 +31,20 @@ class SessionState(NamedTuple):
   """Where the B texts of a session stand."""
   logits: tf.Tensor  # [B, V] of the next token
   network_state: Any  # the network's, as in `LanguageModel.initial_state`
-  written: int  # tokens written so far
+  written: np.ndarray  # [B] int64, tokens written so far
+
+
+class Written(NamedTuple):
+  """What a call has written."""
+  tokens: np.ndarray  # [B, length] int32
+  log_probs: np.ndarray  # [B, length] float32, nats under the model itself, whatever the temperature
+  state: SessionState  # after them
+
+
+def text_memory(model: LanguageModel, length: int) -> int:
+  """The bytes that a text of `length` tokens takes while it is written."""
+  numbers = model.vocab_size + sum(part.shape[-1] for part in tf.nest.flatten(model.initial_state(1)))
+  return 4 * COPIES * numbers + TEXT_BYTES + length
 
 
 def check_memory(model: LanguageModel, rows: int, length: int) -> None:
@@ -44,76 +58,110 @@ def check_memory(model: LanguageModel, rows: int, length: int) -> None:
   Raises:
     UserError: they need more memory than can be used.
   """
-  numbers = model.vocab_size + sum(part.shape[-1] for part in tf.nest.flatten(model.initial_state(1)))
-  needed = rows * (4 * COPIES * numbers + TEXT_BYTES + length)
-  memory = memory_bytes()
+  needed, memory = rows * text_memory(model, length), memory_bytes()
   if needed > memory:
     raise UserError(f'--num_samples={rows}: expected fewer texts side by side: {rows:,} take {needed / 2**30:,.0f} '
                     f'GiB, {memory / 2**30:,.1f} can be used here')
 
 
 class Session:
-  """A model, compiled to read a prompt and to write B texts that go on from it.
+  """A model, compiled to read prompts and to write texts that go on from them, each as it would be alone.
 
   The weights are read when the session is made; later changes of them do not reach it.
   """
 
-  def __init__(self, model: LanguageModel, seeds: np.ndarray, **options: Any):
-    """Reads the weights. The first calls of `read` and `write` compile.
+  def __init__(self, model: LanguageModel, seeds: np.ndarray, *, temperature: float = 1.0, **options: Any):
+    """Reads the weights. The first calls of `read` and `write` compile, for each number of rows.
 
     Args:
       model: what writes.
       seeds: [B] int64, each text's own.
-      options: temperature, top_k, top_p, numbers as in `decoding.generate`.
+      temperature: as in `decoding.generate`.
+      options: top_k, top_p, numbers as in `decoding.generate`; they are compiled in.
     """
-    advance = model.stepper()
-    self._rows, self._initial = len(seeds), model.initial_state(1)
+    self._seeds, self._temperature = np.asarray(seeds), temperature
+    self._initial = tf.zeros([1, model.vocab_size]), model.initial_state(1)
+    self._advance = model.stepper()
+    self._read, self._write = _reader(self._advance), _writer(self._advance, options)
 
-    @tf.function(jit_compile=True, autograph=False)
-    def read(tokens: tf.Tensor, length: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
-      return prefill(advance, tokens, length[None], state)
+  def but(self, *, seeds: np.ndarray | None = None, temperature: float | None = None, **options: Any) -> 'Session':
+    """The same model with other seeds, as many as there are to be rows, or another temperature: nothing is compiled.
 
-    @tf.function(jit_compile=True, autograph=False)
-    def write(logits: tf.Tensor, state: Any, length: tf.Tensor, start: tf.Tensor) -> Generated:
-      return generate(advance, logits, state, length=length, seed=seeds, start=start, max_length=WRITE_TOKENS,
-                      **options)
+    options: all that are compiled in, where any of them changes.
+    """
+    other = copy.copy(self)
+    other._seeds = self._seeds if seeds is None else np.asarray(seeds)
+    other._temperature = self._temperature if temperature is None else temperature
+    if options:
+      other._write = _writer(self._advance, options)
+    return other
 
-    self._read, self._write = read, write
-
-  def read(self, ids: np.ndarray, state: SessionState | None = None) -> SessionState:
-    """Reads text.
+  def read(self, prompts: Sequence[np.ndarray], state: SessionState | None = None) -> SessionState:
+    """Reads a text in each of P rows, side by side.
 
     Args:
-      ids: [N] int32, N at least 1.
-      state: where the text stood before, which only a session of one text can take; None starts afresh.
+      prompts: P times ids [N] int32; the lengths may differ. Beside a state they may be 0, which leaves a row as it is.
+      state: where the P texts stood before; None starts afresh.
 
     Returns:
-      The state of B texts that go on from there.
+      The state of B texts that go on from there, B / P for each prompt, one after the other.
 
     Raises:
       RunError: the model's weights are not finite.
     """
-    assert state is None or self._rows == 1, self._rows
-    network_state = state.network_state if state else self._initial
-    for start in range(0, len(ids), READ_TOKENS):
-      part = ids[start:start + READ_TOKENS]
-      padded = np.pad(part, (0, READ_TOKENS - len(part)))[None]
-      logits, network_state = self._read(tf.constant(padded, tf.int32), tf.constant(len(part)), network_state)
-    if not np.isfinite(logits).all():
+    rows, repeats = len(prompts), len(self._seeds) // len(prompts)
+    assert rows * repeats == len(self._seeds), (rows, len(self._seeds))
+    lengths = np.array([len(ids) for ids in prompts])
+    assert state or lengths.all(), lengths
+    now = state[:2] if state else tf.nest.map_structure(lambda s: tf.repeat(s, rows, 0), self._initial)
+    for start in range(0, lengths.max(), READ_TOKENS):
+      parts = [ids[start:start + READ_TOKENS] for ids in prompts]
+      tokens = np.zeros([rows, READ_TOKENS], np.int32)
+      for row, part in zip(tokens, parts, strict=True):
+        row[:len(part)] = part
+      now = self._read(tf.constant(tokens), tf.constant([len(part) for part in parts]), *now)
+    if not np.isfinite(now[0]).all():
       raise RunError('the weights of this model are not finite, so that it cannot write; the best weights or '
                      'an earlier checkpoint may be sound')
-    logits, network_state = tf.nest.map_structure(lambda s: tf.repeat(s, self._rows, 0), (logits, network_state))
-    return SessionState(logits, network_state, state.written if state else 0)
+    logits, network_state = tf.nest.map_structure(lambda s: tf.repeat(s, repeats, 0), now)
+    written = np.repeat(state.written, repeats) if state else np.zeros(len(self._seeds), np.int64)
+    return SessionState(logits, network_state, written)
 
-  def write(self, length: int, state: SessionState) -> tuple[np.ndarray, SessionState]:
-    """Writes `length` tokens in each text -> tokens [B, length] int32, the state after them."""
+  def write(self, length: int, state: SessionState) -> Written:
+    """Writes `length` tokens in each text."""
     parts = []
     for first in range(0, length, WRITE_TOKENS):
       count = min(WRITE_TOKENS, length - first)
-      part = self._write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64))
-      parts.append(part.tokens.numpy()[:, :count])
+      part = self._write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64),
+                         tf.constant(self._seeds, tf.int64), tf.constant(self._temperature, tf.float32))
+      parts.append([part.tokens.numpy()[:, :count], part.log_probs.numpy()[:, :count]])
       state = SessionState(part.logits, part.state, state.written + count)
-    return np.concatenate(parts, 1), state
+    tokens, log_probs = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
+    return Written(tokens, log_probs, state)
+
+
+def _reader(advance: Step) -> Callable[..., tuple[tf.Tensor, Any]]:
+  """-> a compiled function (tokens [P, N], lengths [P], logits [P, V], state) -> logits and state after them.
+
+  A row without tokens stays as it is.
+  """
+  @tf.function(jit_compile=True, autograph=False)
+  def read(tokens: tf.Tensor, lengths: tf.Tensor, logits: tf.Tensor, state: Any) -> tuple[tf.Tensor, Any]:
+    after = prefill(advance, tokens, tf.maximum(lengths, 1), state)
+    return tf.nest.map_structure(lambda new, old: tf.where(lengths[:, None] > 0, new, old), after, (logits, state))
+
+  return read
+
+
+def _writer(advance: Step, options: dict[str, Any]) -> Callable[..., Generated]:
+  """-> a compiled function that writes `length` tokens, at most WRITE_TOKENS."""
+  @tf.function(jit_compile=True, autograph=False)
+  def write(logits: tf.Tensor, state: Any, length: tf.Tensor, start: tf.Tensor, seeds: tf.Tensor,
+            temperature: tf.Tensor) -> Generated:
+    return generate(advance, logits, state, length=length, seed=seeds, start=start, temperature=temperature,
+                    max_length=WRITE_TOKENS, **options)
+
+  return write
 
 
 class TimedSession:
@@ -123,12 +171,12 @@ class TimedSession:
     self.read, self._session = session.read, session
     self._times: list[tuple[int, float]] = []  # of each call: tokens, seconds
 
-  def write(self, length: int, state: SessionState) -> tuple[np.ndarray, SessionState]:
+  def write(self, length: int, state: SessionState) -> Written:
     """As `Session.write`."""
     began = time.perf_counter()
-    tokens, state = self._session.write(length, state)
-    self._times.append((tokens.size, time.perf_counter() - began))
-    return tokens, state
+    written = self._session.write(length, state)
+    self._times.append((written.tokens.size, time.perf_counter() - began))
+    return written
 
   def summary(self) -> str:
     """Says how many tokens were written, and how many per second."""

@@ -39,9 +39,9 @@ def write_samples(session: 'TimedSession', tokenizer: Tokenizer, config: SampleC
   first, *others = [Printed(text, f'==> sample {i} of {len(texts)} <==\n' if len(texts) > 1 else '')
                     for i, text in enumerate(texts, 1)]
   first.show()
-  state, left = session.read(ids), config.length
+  state, left = session.read([ids]), config.length
   while left and not all(text.stopped for text in texts):
-    tokens, state = session.write(min(SHOW_EVERY, left), state)
+    tokens, _, state = session.write(min(SHOW_EVERY, left), state)
     left -= tokens.shape[1]
     for printed, row in zip((first, *others), tokens, strict=True):
       printed.add(printed.text.push(row))
@@ -92,12 +92,12 @@ def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig
   """
   state = None
   if prompt.text:
-    state = session.read(encode_user_prompt(tokenizer, prompt))
+    state = session.read([encode_user_prompt(tokenizer, prompt)])
     show(TextStream(tokenizer, prompt=prompt.text).prompt_text + '\n')
   for line in lines:
     try:
       if line or state is None:
-        state = session.read(encode_user_prompt(tokenizer, Prompt('this line', line)), state)
+        state = session.read([encode_user_prompt(tokenizer, Prompt('this line', line))], state)
     except UserError as error:
       print(error, file=sys.stderr)
       continue
@@ -122,13 +122,13 @@ def answer(session: 'TimedSession', state: 'SessionState', text: TextStream, len
   """
   while length and not text.stopped and not interrupted.is_set():
     before = state
-    tokens, state = session.write(min(SHOW_EVERY, length), before)
+    tokens, _, state = session.write(min(SHOW_EVERY, length), before)
     used = 0
     for token in tokens[0]:
       show(text.push([token]))
       used += 1
       if text.stopped:
-        _, state = session.write(used, before)  # the model must not have read on, past the stop string
+        state = session.write(used, before).state  # the model must not have read on, past the stop string
         break
     length -= used
   show(text.end())

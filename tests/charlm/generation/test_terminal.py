@@ -9,6 +9,7 @@ import pytest
 
 from charlm.generation import terminal
 from charlm.generation.prompts import Prompt
+from charlm.generation.session import Written
 from data_pipeline.tokenizers.byte import ByteTokenizer
 from data_pipeline.tokenizers.char import CharTokenizer
 from flags.generation import SampleConfig
@@ -23,7 +24,8 @@ class Script:
     self.texts = [np.frombuffer(text.encode(), np.uint8) for text in texts]
     self.calls = []
 
-  def read(self, ids, state=None):
+  def read(self, prompts, state=None):
+    ids, = prompts
     history, written = state or (b'', 0)
     return history + BYTES.decode(ids), written
 
@@ -31,7 +33,7 @@ class Script:
     self.calls.append(length)
     history, written = state
     tokens = np.stack([np.resize(np.roll(text, -written), length) for text in self.texts])
-    return tokens, (history + BYTES.decode(tokens[0]), written + length)
+    return Written(tokens, np.zeros(tokens.shape), (history + BYTES.decode(tokens[0]), written + length))
 
 
 def write(capsys, *texts, prompt=b'', **chosen):
@@ -76,8 +78,8 @@ def interact(capsys, session, lines, prompt=b'', tokenizer=BYTES, **chosen):
 class Remember(Script):
   """A script that keeps what the model has seen before each line is answered."""
 
-  def read(self, ids, state=None):
-    state = super().read(ids, state)
+  def read(self, prompts, state=None):
+    state = super().read(prompts, state)
     self.history = state[0]
     return state
 
