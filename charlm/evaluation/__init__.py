@@ -5,6 +5,7 @@
     mc_dropout     the mean over several passes with dropout
     free_running   the loss after the model has read its own samples
     texts          which text that is
+    token_scores   how likely each token of many texts is
 
 May import `generation` and all below it. Begin with `scoring.py`.
 """
