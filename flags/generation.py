@@ -1,6 +1,7 @@
 """Flags of charlm-sample."""
 import dataclasses
 
+from flags import typed
 from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
@@ -24,12 +25,24 @@ class SampleConfig(Checked):
   top_p: float = field(1.0, 'Sample among the fewest tokens whose probabilities sum to this; 1 samples among all.',
                        above=0.0, maximum=1.0,
                        short='Sample among the fewest tokens with this probability; 1 is all')
+  min_p: float = field(0.0, 'Sample only among tokens that are at least this share as likely as the most likely one; 0 '
+                       'samples among all, 1 takes the most likely.', minimum=0.0, maximum=1.0,
+                       short='Sample among tokens at least this share as likely as the top one')
+  repetition_penalty: float = field(1.0, 'Divides the probability of each token that is among the last '
+                                    '--repetition_window ones; 1 is none.', minimum=1.0)
+  repetition_window: int = field(64, 'Tokens, those of the prompt included, that --repetition_penalty looks back on.',
+                                 minimum=1, maximum=4096, not_with='repetition_penalty=1|1.0')
+  ban: tuple[str, ...] = field((), 'A text that is never written, such as a character or a word; may be given several '
+                               'times.', escapes=True, short='A text that is never written')
+  ban_unknown: bool = field(False, 'Never write the sign that stands for characters which the model does not know '
+                            '(U+FFFD).')
   seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1,
                     short='The same seed writes the same text')
   num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1,
                            maximum=10**6, short='Texts to write')
-  stop: str = field('', 'A text ends before this string, such as \\n for a line end.', escapes=True,
-                    short='A text ends before this string, such as \\n for a line end')
+  stop: tuple[str, ...] = field((), 'A text ends before this string, such as \\n for a line end; may be given several '
+                                'times, and the first that turns up counts.', escapes=True,
+                                short='A text ends before this string, such as \\n for a line end')
   interactive: bool = field(False, 'Ask for prompts at the terminal and answer them; the state carries on from one to '
                             'the next.', short='Ask for prompts at the terminal and answer them')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
@@ -37,6 +50,8 @@ class SampleConfig(Checked):
                        short='Which weights: best (by validation loss) or last')
 
   def check(self) -> None:
+    typed.separate('stop', self.stop)
+    typed.check_sought('ban', self.ban)
     if self.prompt and self.prompt_file:
       raise UserError(f'--prompt and --prompt_file={self.prompt_file}: expected one of the two')
     if self.interactive and self.num_samples > 1:

@@ -13,14 +13,15 @@ from absl import flags
 from flags import flagfile, typed
 from flags.errors import UserError
 from flags.run import PRESETS
-from flags.schema import KINDS, Checked, expected
+from flags.schema import KINDS, Checked, Texts, expected
 
 REPLACES = {'chunk_curriculum': 'chunk_length'}  # a flag beside a preset -> the flag of the preset that it replaces
 DEFINE: dict[Any, Callable[..., Any]] = {
-  bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+  bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string,
+  Texts: flags.DEFINE_multi_string}
 DEFINE_EACH: dict[Any, Callable[..., Any]] = {  # the same with the values of all times that a flag is given
   bool: flags.DEFINE_boolean, int: flags.DEFINE_multi_integer, float: flags.DEFINE_multi_float,
-  str: flags.DEFINE_multi_string}
+  str: flags.DEFINE_multi_string, Texts: flags.DEFINE_multi_string}
 
 
 class _CommandLine(flags.FlagValues):
@@ -43,8 +44,8 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
     {flag: value} of the flags that were given, in a preset or a file included; values as in `typed.meaning`.
 
   Raises:
-    UserError: a flag is unknown or given twice, its value is of another type or cannot be meant, or a file cannot be
-      read.
+    UserError: a flag is unknown, or given twice where it takes one value; its value is of another type or cannot be
+      meant; or a file cannot be read.
   """
   values = flags.FlagValues()
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
@@ -70,7 +71,10 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]]) -> dict[str, Any
 
 
 def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field]) -> dict[str, Any]:
-  """{flag: value} of the command line itself, which is sound. Raises UserError where it gives a flag twice."""
+  """{flag: value} of the command line itself, which is sound.
+
+  Raises UserError where it gives a flag twice that takes one value.
+  """
   values = _CommandLine()
   for f in fields.values():
     DEFINE_EACH[f.type](f.name, None, f.metadata['help'], flag_values=values)
@@ -78,10 +82,13 @@ def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field]) ->
   values(argv)
   given = {name: values[name].value for name in fields if values[name].present}
   for name, found in given.items():
+    if fields[name].type == Texts:
+      continue
     if values[name].present > 1:
       shown = ' '.join(f'--{name}={value}' for value in found) if isinstance(found, list) else f'--{name}'
       raise UserError(f'{shown}: given twice; expected one value')
-  return {name: found[0] if isinstance(found, list) else found for name, found in given.items()}
+    given[name] = found[0] if isinstance(found, list) else found
+  return given
 
 
 def _mistake(error: Exception, fields: Mapping[str, dataclasses.Field]) -> str:

@@ -22,13 +22,17 @@ def main(given: dict[str, Any]) -> None:
   prompt = prompts.given_prompt(config)
   layout.read_config(config.workdir)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
+    from charlm.generation.constraints import Constraints
     from charlm.generation.random_streams import row_seeds
     from charlm.generation.session import Session, TimedSession, check_memory
     from charlm.workdir import trained_model
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
-  check_memory(opened.model, config.num_samples, config.length)
-  session = TimedSession(Session(opened.model, row_seeds(config.seed, config.num_samples),
-                                 temperature=config.temperature, top_k=config.top_k, top_p=config.top_p))
+  constraints = Constraints(opened.tokenizer, repetition_penalty=config.repetition_penalty,
+                            repetition_window=config.repetition_window, ban=config.ban, ban_unknown=config.ban_unknown)
+  check_memory(opened.model, config.num_samples, config.length, constraints.window)
+  session = TimedSession(Session(opened.model, row_seeds(config.seed, config.num_samples), constraints=constraints,
+                                 temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
+                                 min_p=config.min_p))
   if config.interactive:
     terminal.interact(session, opened.tokenizer, config, prompt, terminal.typed_lines())
   else:

@@ -2,7 +2,9 @@
 
     prompts          text to tokens, and what an empty prompt is
     decoding         reads prompts and writes tokens, with any step function
-    categorical      the choice of a token: temperature, top-k, top-p
+    categorical      the choice of a token: temperature, top-k, top-p, min-p
+    constraints      what else decides: a repetition penalty, banned texts
+    automaton        finds texts in what is written token by token
     random_streams   the random numbers of each row
     session          a model compiled to read and to write, call by call
     text_stream      tokens to characters, as they come

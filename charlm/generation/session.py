@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from charlm.generation.constraints import Constraints
 from charlm.generation.decoding import Generated, generate, prefill, prefill_and_generate
 from charlm.generation.prompts import encode_prompt
 from charlm.network.model import LanguageModel, Step
@@ -41,24 +42,25 @@ class Written(NamedTuple):
   state: SessionState  # after them
 
 
-def text_memory(model: LanguageModel, length: int) -> int:
-  """The bytes that a text of `length` tokens takes while it is written."""
-  numbers = model.vocab_size + sum(part.shape[-1] for part in tf.nest.flatten(model.initial_state(1)))
+def text_memory(model: LanguageModel, length: int, window: int = 0) -> int:
+  """The bytes that a text of `length` tokens takes while it is written. window: of a repetition penalty."""
+  numbers = model.vocab_size + window + sum(part.shape[-1] for part in tf.nest.flatten(model.initial_state(1)))
   return 4 * COPIES * numbers + TEXT_BYTES + length
 
 
-def check_memory(model: LanguageModel, rows: int, length: int) -> None:
+def check_memory(model: LanguageModel, rows: int, length: int, window: int = 0) -> None:
   """Refuses more texts than the memory holds: asking for them would get the process killed without a word.
 
   Args:
     model: what writes.
     rows: texts, of --num_samples.
     length: tokens of each.
+    window: as in `text_memory`.
 
   Raises:
     UserError: they need more memory than can be used.
   """
-  needed, memory = rows * text_memory(model, length), memory_bytes()
+  needed, memory = rows * text_memory(model, length, window), memory_bytes()
   if needed > memory:
     raise UserError(f'--num_samples={rows}: expected fewer texts side by side: {rows:,} take {needed / 2**30:,.0f} '
                     f'GiB, {memory / 2**30:,.1f} can be used here')
@@ -70,30 +72,35 @@ class Session:
   The weights are read when the session is made; later changes of them do not reach it.
   """
 
-  def __init__(self, model: LanguageModel, seeds: np.ndarray, *, temperature: float = 1.0, **options: Any):
+  def __init__(self, model: LanguageModel, seeds: np.ndarray, *, temperature: float = 1.0,
+               constraints: Constraints | None = None, **options: Any):
     """Reads the weights. The first calls of `read` and `write` compile, for each number of rows.
 
     Args:
       model: what writes.
       seeds: [B] int64, each text's own.
       temperature: as in `decoding.generate`.
-      options: top_k, top_p, numbers as in `decoding.generate`; they are compiled in.
+      constraints: what else decides which token is written.
+      options: top_k, top_p, min_p, numbers as in `decoding.generate`; they are compiled in.
     """
     self._seeds, self._temperature = np.asarray(seeds), temperature
-    self._initial = tf.zeros([1, model.vocab_size]), model.initial_state(1)
-    self._advance = model.stepper()
-    self._read, self._write = _reader(self._advance), _writer(self._advance, options)
+    self._advance, initial = model.stepper(), model.initial_state(1)
+    if constraints:
+      self._advance, initial = constraints.remember(self._advance, initial)
+    self._initial = tf.zeros([1, model.vocab_size]), initial
+    self._fixed = {'constrain': constraints.apply} if constraints else {}
+    self._read, self._write = _reader(self._advance), _writer(self._advance, self._fixed | options)
 
   def but(self, *, seeds: np.ndarray | None = None, temperature: float | None = None, **options: Any) -> 'Session':
     """The same model with other seeds, as many as there are to be rows, or another temperature: nothing is compiled.
 
-    options: all that are compiled in, where any of them changes.
+    options: all that are compiled in, but constraints, where any of them changes.
     """
     other = copy.copy(self)
     other._seeds = self._seeds if seeds is None else np.asarray(seeds)
     other._temperature = self._temperature if temperature is None else temperature
     if options:
-      other._write = _writer(self._advance, options)
+      other._write = _writer(self._advance, self._fixed | options)
     return other
 
   def read(self, prompts: Sequence[np.ndarray], state: SessionState | None = None) -> SessionState:

@@ -115,6 +115,7 @@ IGNORED = [  # the flag without effect, what makes it so
     (ModelConfig, {'dropout_per': 'sequence'}, {'dropout': 0.0}),
     *((ExportConfig, one, {'text_ops': 'none'}) for one in (
         {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5})),
+    (SampleConfig, {'repetition_window': 5}, {'repetition_penalty': 1.0}),
 ]
 
 
@@ -146,7 +147,8 @@ RULES = [(group, f) for group, f in FIELDS if f.metadata.keys() & {'only_with', 
 def other_values(f):
   """Values of a field that are within its limits and not its default, the boundary ones among them."""
   candidates = f.metadata.get('choices') or {
-    bool: [False, True], int: [0, 1, 2], float: [0.0, 0.25, 0.5], str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
+    bool: [False, True], int: [0, 1, 2], float: [0.0, 0.25, 0.5, 1.5],
+    str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
   return [value for value in candidates if value != f.default and accepts(f.metadata, value)]
 
 

@@ -37,7 +37,7 @@ def test_command_tells_mistakes_in_one_line(flags, named, capsys):
 
 @pytest.mark.parametrize('flags, named', [
   (['--max_batch_tokens=4096'], '--max_batch_tokens=4096'), (['--max_new_tokens=0'], '--max_new_tokens=0'),
-  (['--stop=a|ab'], '--stop=a|ab'), (['--length=5', '--text_ops=none'], '--length=5'),
+  (['--stop=a', '--stop=ab'], '--stop=a --stop=ab'), (['--length=5', '--text_ops=none'], '--length=5'),
   (['--text_ops=some'], '--text_ops=some'), (['--top_p=0'], '--top_p=0'), (['--temperature=nan'], '--temperature=nan')])
 def test_options_of_the_signatures_are_checked(flags, named, capsys):
   with pytest.raises(SystemExit) as ended:
