@@ -3,7 +3,7 @@ import sys
 from typing import Any
 
 from charlm.commands import console
-from charlm.generation import prompts, terminal
+from charlm.generation import conversation, keyboard, prompts, terminal
 from charlm.workdir import layout
 from flags.generation import SampleConfig
 
@@ -16,7 +16,8 @@ def main(given: dict[str, Any]) -> None:
   The prompt is printed first, then what the model adds, as it is written. An empty prompt counts as
   a newline. With --num_samples=N, N texts are written side by side and printed one after the other,
   each under a line such as '==> sample 1 of 4 <=='. With --interactive, each line is read as a
-  prompt and answered; Ctrl-C ends an answer, Ctrl-D the program.
+  prompt and answered; :help lists the commands, such as :temperature 0.5 and :undo. Ctrl-C ends an
+  answer, Ctrl-D the program.
   """
   config = SampleConfig(**given)
   prompt = prompts.given_prompt(config)
@@ -34,7 +35,7 @@ def main(given: dict[str, Any]) -> None:
                                  temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
                                  min_p=config.min_p))
   if config.interactive:
-    terminal.interact(session, opened.tokenizer, config, prompt, terminal.typed_lines())
+    conversation.interact(session, opened.tokenizer, config, prompt, keyboard.typed_lines())
   else:
     terminal.write_samples(session, opened.tokenizer, config, prompt)
   if sys.stderr.isatty():

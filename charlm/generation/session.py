@@ -172,23 +172,30 @@ def _writer(advance: Step, options: dict[str, Any]) -> Callable[..., Generated]:
 
 
 class TimedSession:
-  """A session that knows how fast it writes. The first call, which compiles, does not count."""
+  """A session that knows how fast it writes. A call that compiles does not count."""
 
   def __init__(self, session: Session):
     self.read, self._session = session.read, session
-    self._times: list[tuple[int, float]] = []  # of each call: tokens, seconds
+    self._times: list[tuple[int, float]] = []  # of each call: tokens, seconds; 0 of one that compiled
+    self._compiled = False
 
   def write(self, length: int, state: SessionState) -> Written:
     """As `Session.write`."""
     began = time.perf_counter()
     written = self._session.write(length, state)
-    self._times.append((written.tokens.size, time.perf_counter() - began))
+    self._times.append((written.tokens.size, time.perf_counter() - began if self._compiled else 0.0))
+    self._compiled = True
     return written
+
+  def change(self, **options: Any) -> None:
+    """Writes on with other options, as in `Session.but`."""
+    self._session = self._session.but(**options)
+    self._compiled = self._compiled and not options.keys() - {'seeds', 'temperature'}
 
   def summary(self) -> str:
     """Says how many tokens were written, and how many per second."""
-    tokens, seconds = (sum(column) for column in zip(*(self._times[1:] or [(0, 0)]), strict=True))
-    speed = f', {tokens / seconds:,.0f} per second' if seconds else ''
+    seconds = sum(s for _, s in self._times)
+    speed = f', {sum(n for n, s in self._times if s) / seconds:,.0f} per second' if seconds else ''
     return f'{sum(n for n, _ in self._times):,} tokens{speed}'
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from all_flags import COMMANDS, FIELDS
-from charlm.generation import prompts, terminal
+from charlm.generation import keyboard, prompts
 from charlm.training import summary
 from data_pipeline.prepare import cache_root
 from flags import typed
@@ -175,7 +175,7 @@ def test_lines_that_are_piped_in_may_come_from_windows(tmp_path, monkeypatch):
   (tmp_path / 'lines').write_bytes(b'\xef\xbb\xbfone\r\n\r\ntwo\rthree\n\xef\xbb\xbf')
   with open(tmp_path / 'lines') as lines:
     monkeypatch.setattr(sys, 'stdin', lines)
-    assert list(terminal.typed_lines()) == [b'one', b'', b'two\rthree', b'\xef\xbb\xbf']
+    assert list(keyboard.typed_lines()) == [b'one', b'', b'two\rthree', b'\xef\xbb\xbf']
 
 
 def test_names_are_bytes_whatever_the_locale_was(tmp_path, monkeypatch):

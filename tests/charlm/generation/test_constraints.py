@@ -62,15 +62,17 @@ OPTIONS = [
     {'repetition_penalty': 3.0, 'repetition_window': 2}, {'repetition_penalty': 1e6, 'repetition_window': 5},
     {'repetition_penalty': 1.0, 'repetition_window': 2}, {'ban': ['a']}, {'ban': ['ab', 'ba']}, {'ban': ['é']},
     {'ban': ['aaa', 'a']}, {'ban_unknown': True}, BANS, {**BANS, 'repetition_penalty': 2.0, 'repetition_window': 3}]
-CHOICES = [{}, {'temperature': 0.0}, {'temperature': 0.6, 'top_k': 3, 'top_p': 0.9, 'min_p': 0.1}, {'min_p': 1.0},
-           {'top_k': 1}, {'temperature': 1e6, 'min_p': 0.5}]
+NAMES = 'temperature', 'top_k', 'top_p', 'min_p'
+CHOICES = [(1.0, 0, 1.0, 0.0), (0.0, 0, 1.0, 0.0), (0.6, 3, 0.9, 0.1), (1.0, 0, 1.0, 1.0), (1.0, 1, 1.0, 0.0),
+           (1e6, 0, 1.0, 0.5)]
 
 
-def write(options, choices, cuts=(LENGTH,), jit_compile=False):
-  """Two rows of the same text, written in several calls."""
+def write(options, rows, choices, cuts=(LENGTH,), jit_compile=False):
+  """Some rows of the same prompt and seed, written in several calls."""
   constraints = Constraints(TOKENIZER, **options)
-  advance, state = constraints.remember(chain, begin(2)[1])
-  logits, state = decoding.prefill(advance, tf.constant([[*PROMPT, 6], [*PROMPT, 0]]), tf.constant([3, 3]), state)
+  advance, state = constraints.remember(chain, begin(rows)[1])
+  prompts = tf.constant([[*PROMPT, 6], *[[*PROMPT, 0]] * (rows - 1)])
+  logits, state = tf.function(lambda state: decoding.prefill(advance, prompts, tf.fill([rows], 3), state))(state)
 
   @tf.function(jit_compile=jit_compile)
   def call(logits, state, length, start):
@@ -79,29 +81,31 @@ def write(options, choices, cuts=(LENGTH,), jit_compile=False):
 
   start, tokens, log_probs = 0, [], []
   for length in cuts:
-    part = call(logits, state, length, start)
+    part = call(logits, state, tf.constant(length), tf.constant(start, tf.int64))
     logits, state, start = part.logits, part.state, start + length
     tokens.append(part.tokens[:, :length])
     log_probs.append(part.log_probs[:, :length])
   return np.concatenate(tokens, 1), np.concatenate(log_probs, 1)
 
 
-@pytest.mark.parametrize('choices', CHOICES)
 @pytest.mark.parametrize('options', OPTIONS)
-def test_texts_agree_with_the_twin(options, choices):
+def test_texts_agree_with_the_twin(options):
+  """Beside all other choices, each in a row of its own."""
   numbers = random_numbers(tf.constant([5], tf.int64), 0, LENGTH)[:, 0, 0].numpy().astype('float64')
-  tokens, log_probs = write(options, choices)
-  want, want_log_probs = twin(numbers, **choices, **options)
-  assert tokens.tolist() == [want, want]
-  np.testing.assert_allclose(log_probs[0], want_log_probs, atol=1e-4)
+  columns = {name: tf.constant(column) for name, column in zip(NAMES, zip(*CHOICES, strict=True), strict=True)}
+  tokens, log_probs = write(options, len(CHOICES), columns)
+  for row, choices in enumerate(CHOICES):
+    want, want_log_probs = twin(numbers, *choices, **options)
+    assert tokens[row].tolist() == want, choices
+    np.testing.assert_allclose(log_probs[row], want_log_probs, atol=1e-4)
 
 
-@pytest.mark.parametrize('choices', CHOICES[:3])
-@pytest.mark.parametrize('options', [BANS, OPTIONS[-1], {'repetition_penalty': 3.0, 'repetition_window': 2}])
+@pytest.mark.parametrize('options, choices', [(BANS, {}), (OPTIONS[-1], {'temperature': 0.0}), (OPTIONS[-1], {
+    'temperature': 0.6, 'top_k': 3, 'top_p': 0.9, 'min_p': 0.1})])
 def test_a_text_is_the_same_from_any_number_of_calls_and_by_xla(options, choices):
-  want = write(options, choices)[0].tolist()
-  for cuts, jit_compile in [((1,) * 7 + (53,), False), ((60,), True), ((33, 27), True)]:
-    assert write(options, choices, cuts, jit_compile)[0].tolist() == want
+  want = write(options, 2, choices)[0].tolist()
+  assert write(options, 2, choices, (1,) * 7 + (53,))[0].tolist() == want
+  assert write(options, 2, choices, (33, 27), jit_compile=True)[0].tolist() == want
 
 
 @pytest.mark.parametrize('options', [BANS, {'repetition_penalty': 2.0, 'repetition_window': 3}])
