@@ -3,7 +3,7 @@
 All tokens count, the first one too: it is predicted after an empty prompt, as in the served `score`. `charlm-evaluate`
 leaves the first one out.
 
-Documents that are short for a row are read in one piece (see `text_rows.py`). Longer ones go on in the next row, and the
+Short documents are read in one piece (see `text_rows.py`). Longer ones go on in the next row, and the
 rows are read until they meet, as in `scoring.py`: the figures are those of one row, to 1e-4 nats per token.
 """
 from collections.abc import Generator, Iterable, Iterator
