@@ -95,6 +95,24 @@ class Constraints:
 
     return remembering, Remembered(state, recent, tf.zeros([rows, 1], tf.int32))
 
+  def recalled(self, network: Any, ids: Sequence[np.ndarray]) -> Remembered:
+    """The state of B texts that were read elsewhere.
+
+    Args:
+      network: of the network, a nest of [B, n].
+      ids: of each text, its last tokens [n]; those before do not count.
+    """
+    recent, begun = np.full([len(ids), self.window], self._vocab_size, np.int32), np.zeros([len(ids), 1], np.int32)
+    for i, row in enumerate(ids):
+      last = row[max(0, len(row) - self.window):]
+      recent[i, self.window - len(last):] = last
+    if self._bans:
+      after = self._after.numpy()
+      for i, row in enumerate(ids):
+        for token in row:
+          begun[i] = after[begun[i], token]
+    return Remembered(network, tf.constant(recent), tf.constant(begun))
+
   def apply(self, logits: tf.Tensor, state: Remembered) -> tf.Tensor:
     """[B, V] -> the logits that a token is chosen by: less of what was written not long ago, -inf of what is banned."""
     if self.window:

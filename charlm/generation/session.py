@@ -25,6 +25,8 @@ from flags.errors import RunError, UserError
 WRITE_TOKENS = 64  # that a compiled call writes at most
 COPIES = 5  # of logits and state of each text while it is written, as measured with 20,000 texts of two models
 TEXT_BYTES = 1000  # what Python takes for a text, beside its characters
+NOT_FINITE = ('the weights of this model are not finite, so that it cannot write; the best weights or an earlier '
+              'checkpoint may be sound')
 READ_TOKENS = 2048  # of a long prompt in one call, so that Ctrl-C need not wait for all of it
 
 
@@ -40,6 +42,18 @@ class Written(NamedTuple):
   tokens: np.ndarray  # [B, length] int32
   log_probs: np.ndarray  # [B, length] float32, nats under the model itself, whatever the temperature
   state: SessionState  # after them
+
+
+def take(state: SessionState, rows: Sequence[int] | np.ndarray) -> SessionState:
+  """Where these of the texts stand, in this order; a text may be taken more than once."""
+  logits, network_state = tf.nest.map_structure(lambda s: tf.gather(s, rows), state[:2])
+  return SessionState(logits, network_state, state.written[np.asarray(rows)])
+
+
+def joined(states: Sequence[SessionState]) -> SessionState:
+  """Where the texts of all these stand, one after the other."""
+  logits, network_state = tf.nest.map_structure(lambda *parts: tf.concat(parts, 0), *(state[:2] for state in states))
+  return SessionState(logits, network_state, np.concatenate([state.written for state in states]))
 
 
 def text_memory(model: LanguageModel, length: int, window: int = 0) -> int:
@@ -84,11 +98,16 @@ class Session:
       options: top_k, top_p, min_p, numbers as in `decoding.generate`; they are compiled in.
     """
     self._seeds, self._temperature = np.asarray(seeds), temperature
-    self._advance, initial = model.stepper(), model.initial_state(1)
+    self._step, self._begin = model.stepper(), (tf.zeros([1, model.vocab_size]), model.initial_state(1))
+    self._constrain(constraints, options)
+
+  def _constrain(self, constraints: Constraints | None, options: dict[str, Any]) -> None:
+    """Makes what is to be compiled."""
+    self._constraints, self._fixed = constraints, {'constrain': constraints.apply} if constraints else {}
+    self._advance, initial = self._step, self._begin[1]
     if constraints:
-      self._advance, initial = constraints.remember(self._advance, initial)
-    self._initial = tf.zeros([1, model.vocab_size]), initial
-    self._fixed = {'constrain': constraints.apply} if constraints else {}
+      self._advance, initial = constraints.remember(self._step, initial)
+    self._initial = self._begin[0], initial
     self._read, self._write = _reader(self._advance), _writer(self._advance, self._fixed | options)
 
   def but(self, *, seeds: np.ndarray | None = None, temperature: float | None = None, **options: Any) -> 'Session':
@@ -103,40 +122,61 @@ class Session:
       other._write = _writer(self._advance, self._fixed | options)
     return other
 
+  def constrained(self, constraints: Constraints, **options: Any) -> 'Session':
+    """The same model with other constraints and other options that are compiled in."""
+    other = copy.copy(self)
+    other._constrain(constraints, options)
+    return other
+
+  def begin(self, rows: int) -> SessionState:
+    """Where text begins. It must be read from before anything is written: the logits mean nothing."""
+    logits, network_state = tf.nest.map_structure(lambda s: tf.repeat(s, rows, 0), self._initial)
+    return SessionState(logits, network_state, np.zeros(rows, np.int64))
+
+  def parts(self, state: SessionState) -> list[tf.Tensor]:
+    """Logits [B, V] and the parts of the network's state [B, H], without what constraints remember."""
+    network_state = state.network_state.network if self._constraints else state.network_state
+    return [state.logits, *tf.nest.flatten(network_state)]
+
+  def resumed(self, parts: Sequence[tf.Tensor], written: np.ndarray, recent: Sequence[np.ndarray]) -> SessionState:
+    """The inverse of `parts`. recent: of each text, the ids of its last tokens [n], which constraints look back on."""
+    network_state = tf.nest.pack_sequence_as(self._begin[1], parts[1:])
+    if self._constraints:
+      network_state = self._constraints.recalled(network_state, recent)
+    return SessionState(parts[0], network_state, written)
+
   def read(self, prompts: Sequence[np.ndarray], state: SessionState | None = None) -> SessionState:
-    """Reads a text in each of P rows, side by side.
+    """Reads texts, side by side.
 
     Args:
-      prompts: P times ids [N] int32; the lengths may differ. Beside a state they may be 0, which leaves a row as it is.
-      state: where the P texts stood before; None starts afresh.
+      prompts: for each text ids [N] int32; the lengths may differ. Beside a state they may be 0, which leaves a text as
+        it is.
+      state: where the texts stood before; None starts afresh.
 
     Returns:
-      The state of B texts that go on from there, B / P for each prompt, one after the other.
+      Where they stand then.
 
     Raises:
       RunError: the model's weights are not finite.
     """
-    rows, repeats = len(prompts), len(self._seeds) // len(prompts)
-    assert rows * repeats == len(self._seeds), (rows, len(self._seeds))
-    lengths = np.array([len(ids) for ids in prompts])
+    rows, lengths = len(prompts), np.array([len(ids) for ids in prompts])
     assert state or lengths.all(), lengths
-    now = state[:2] if state else tf.nest.map_structure(lambda s: tf.repeat(s, rows, 0), self._initial)
+    logits, network_state, written = state or self.begin(rows)
     for start in range(0, lengths.max(), READ_TOKENS):
       parts = [ids[start:start + READ_TOKENS] for ids in prompts]
       tokens = np.zeros([rows, READ_TOKENS], np.int32)
       for row, part in zip(tokens, parts, strict=True):
         row[:len(part)] = part
-      now = self._read(tf.constant(tokens), tf.constant([len(part) for part in parts]), *now)
-    if not np.isfinite(now[0]).all():
-      raise RunError('the weights of this model are not finite, so that it cannot write; the best weights or '
-                     'an earlier checkpoint may be sound')
-    logits, network_state = tf.nest.map_structure(lambda s: tf.repeat(s, repeats, 0), now)
-    written = np.repeat(state.written, repeats) if state else np.zeros(len(self._seeds), np.int64)
+      logits, network_state = self._read(tf.constant(tokens), tf.constant([len(part) for part in parts]), logits,
+                                         network_state)
+    if not np.isfinite(logits).all():
+      raise RunError(NOT_FINITE)
     return SessionState(logits, network_state, written)
 
   def write(self, length: int, state: SessionState) -> Written:
-    """Writes `length` tokens in each text."""
-    parts = []
+    """Writes `length` tokens in each text. A state of one text may be given for all B."""
+    parts, rows = [], len(self._seeds)
+    state = state if len(state.written) == rows else take(state, [0] * rows)
     for first in range(0, length, WRITE_TOKENS):
       count = min(WRITE_TOKENS, length - first)
       part = self._write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64),

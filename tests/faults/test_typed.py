@@ -159,7 +159,8 @@ def test_a_file_with_a_prompt_is_read_as_it_is(tmp_path):
   assert prompts.given_prompt(SampleConfig(prompt_file=f'{tmp_path}/p')).text == b'one\\n\r\ntwo\r\n'
 
 
-@pytest.mark.parametrize('data, words', [(b'\xff\xfea\0', 'this is UTF-16'), (b'\xef\xbb\xbf', 'is empty')])
+@pytest.mark.parametrize('data, words', [
+  (b'\xff\xfea\0', 'is UTF-16; convert it: iconv -f UTF-16 -t UTF-8'), (b'\xef\xbb\xbf', 'is empty')])
 def test_a_file_with_no_prompt_is_refused(data, words, tmp_path):
   (tmp_path / 'p').write_bytes(data)
   with pytest.raises(UserError, match=words):

@@ -1,7 +1,6 @@
 """Sessions: the same text in any number of calls, from the weights as they are; and how fast it was written."""
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from charlm.generation import session
 from charlm.generation.random_streams import row_seeds
@@ -59,16 +58,16 @@ def test_rows_may_have_written_different_numbers_of_tokens():
   one, two = Session(Chain(), np.array([3])), Session(Chain(), np.array([3, 4]))
   whole = one.write(90, one.read(prompts([1])))
   part, fresh = one.write(50, one.read(prompts([1]))).state, Session(Chain(), np.array([4])).read(prompts([2]))
-  both = session.SessionState(*(tf.concat(pair, 0) for pair in zip(part, fresh, strict=True)))
-  assert both.written.numpy().tolist() == [50, 0]
-  tokens = two.write(40, both._replace(written=both.written.numpy())).tokens
+  both = session.joined([part, fresh])
+  assert both.written.tolist() == [50, 0]
+  tokens = two.write(40, both).tokens
   np.testing.assert_array_equal(tokens[0], whole.tokens[0, 50:])
   np.testing.assert_array_equal(tokens[1], Session(Chain(), np.array([4])).write(40, fresh).tokens[0])
 
 
-def test_each_prompt_has_several_texts():
+def test_each_prompt_may_have_several_texts():
   four = Session(Chain(), np.arange(4))
-  tokens = four.write(20, four.read(prompts([1], [2, 3]))).tokens
+  tokens = four.write(20, session.take(four.read(prompts([1], [2, 3])), [0, 0, 1, 1])).tokens
   for i, prompt in enumerate(([1], [1], [2, 3], [2, 3])):
     one = Session(Chain(), np.array([i]))
     np.testing.assert_array_equal(one.write(20, one.read(prompts(prompt))).tokens[0], tokens[i])
