@@ -1,6 +1,7 @@
 """Text written with a model, and tokens that a model reads from its own predictions.
 
     prompts          text to tokens, and what an empty prompt is
+    prompt_list      many prompts from one file
     decoding         reads prompts and writes tokens, with any step function
     categorical      the choice of a token: temperature, top-k, top-p, min-p
     constraints      what else decides: a repetition penalty, banned texts

@@ -6,6 +6,7 @@
     arguments    what they are given, checked
     writing      many texts side by side
     streaming    one text, as it is written
+    records      the texts of many prompts, under titles or as JSON
     likelihood   how likely texts are
 
 May import `evaluation` and all below it. Begin with `model.py`.

@@ -10,7 +10,7 @@ import hashlib
 import os
 import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,18 +65,18 @@ class Model:
   """A trained model. It has no state of its own: threads may share it.
 
   Attributes:
-    opened: its configuration, its tokenizer, its weights.
+    opened: its configuration, its weights, the state of its training.
+    tokenizer: text to tokens and back.
   """
 
   def __init__(self, opened: TrainedModel):
     """Reads the weights. The first calls of each method compile, for each number of texts side by side."""
-    self.opened = opened
-    state = opened.state
-    name = repr([opened.tokenizer.fingerprint, state['text'], state['step'], opened.config.to_json()])
+    self.opened, self.tokenizer, state = opened, opened.tokenizer, opened.state
+    name = repr([self.tokenizer.fingerprint, state['text'], state['step'], opened.config.to_json()])
     self._plain = Session(opened.model, ONE)
     self._fresh = fresh(self._plain, hashlib.sha256(name.encode()).hexdigest())
     self._writer = functools.lru_cache(KEPT)(self._compiled)
-    self._likelihood = functools.cache(lambda: Likelihood(opened.model, opened.tokenizer))
+    self._likelihood = functools.cache(lambda: Likelihood(opened.model, self.tokenizer))
 
   def generate(self, prompts: Sequence[str | bytes] = ('',), *, length: int = SampleConfig.length,
                temperature: float = SampleConfig.temperature, top_k: int = SampleConfig.top_k,
@@ -111,7 +111,7 @@ class Model:
     openings = self._openings('prompts', prompts, state)
     found: list[Generated] = []
     with arguments.named():
-      batches = self.write(config, openings)
+      batches = self.write(config, openings, config.num_samples)
     for batch in batches:
       found += [Generated(row.text(), row.num_tokens, row.log_prob, row.stopped, after)
                 for row, after in zip(batch.rows, batch.states(), strict=True)]
@@ -138,12 +138,12 @@ class Model:
     opening = self._opening('prompt', prompt, state)
     with arguments.named():
       session = self.session(config, np.array([config.seed]))
-    return Stream(session, opening, writing.text_stream(self.opened.tokenizer, opening, config.stop), config.length)
+    return Stream(session, opening, writing.text_stream(self.tokenizer, opening, config.stop), config.length)
 
   def next(self, prompt: str | bytes = '', *, n: int = 10, state: State | None = None) -> list[Token]:
     """The `n` likeliest next tokens after a prompt, the most likely first. Args and errors: as of `generate`."""
     n = arguments.count('n', n, MANY)
-    return likelihood.likeliest(self.opened.tokenizer, self._read('prompt', prompt, state).logits, n)
+    return likelihood.likeliest(self.tokenizer, self._read('prompt', prompt, state).logits, n)
 
   def read(self, text: str | bytes, state: State | None = None) -> State:
     """Reads a text -> where it stands then, from where the other methods go on.
@@ -184,33 +184,33 @@ class Model:
     return session.but(seeds=seeds, temperature=config.temperature)
 
   def _compiled(self, constrained: 'Constrained', **options: Any) -> Session:
-    constraints = Constraints(self.opened.tokenizer, **constrained._asdict())
+    constraints = Constraints(self.tokenizer, **constrained._asdict())
     return self._plain.constrained(constraints, **options) if constraints else self._plain.but(**options)
 
-  def write(self, config: SampleConfig, openings: Iterable[Opening]) -> Iterable[writing.Batch]:
+  def write(self, config: SampleConfig, openings: Iterable[Opening], samples: int) -> Iterator[writing.Batch]:
     """Writes texts, batch by batch.
 
     Args:
-      config: checked flags; --num_samples texts go on from each opening.
-      openings: what they go on from.
+      config: checked flags.
+      openings: what the texts go on from.
+      samples: texts for each of these.
 
     Raises:
       UserError: the memory does not hold a single one.
     """
     model, length = self.opened.model, config.length
-    window = config.repetition_window if config.repetition_penalty > 1 else 0
-    check_memory(model, 1, length, window)
-    rows = min(writing.ROWS, memory_bytes() // text_memory(model, length, window))
+    check_memory(model, 1, length, config.window)
+    rows = min(writing.ROWS, memory_bytes() // text_memory(model, length, config.window))
     wanted = ((opening, seed) for i, opening in enumerate(openings)
-              for seed in row_seeds(config.seed + i, config.num_samples).tolist())
-    return writing.batches(self.session(config, ONE), self.opened.tokenizer, wanted, length=length, stop=config.stop,
+              for seed in row_seeds(config.seed + i, samples).tolist())
+    return writing.batches(self.session(config, ONE), self.tokenizer, wanted, length=length, stop=config.stop,
                            rows=rows)
 
   def opening(self, prompt: Prompt, state: State | None = None) -> Opening:
     """What a text goes on from. Raises UserError where the tokenizer cannot read the prompt, whose source it names."""
     if state not in (None, self._fresh) and not prompt.text:
       return Opening(state, b'', np.zeros(0, np.int32))
-    return Opening(state or self._fresh, prompt.text, encode_named(self.opened.tokenizer, prompt))
+    return Opening(state or self._fresh, prompt.text, encode_named(self.tokenizer, prompt))
 
   def _openings(self, name: str, given: Sequence[str | bytes],
                 state: State | Sequence[State] | None) -> list[Opening]:
@@ -226,7 +226,7 @@ class Model:
     return self.opening(Prompt(name, text), arguments.states(state, self._fresh, 1)[0])
 
   def _warn_of_unknown(self, name: str, texts: Iterable[bytes]) -> None:
-    if unknown := unknown_characters(self.opened.tokenizer, texts):
+    if unknown := unknown_characters(self.tokenizer, texts):
       level, frame = 1, sys._getframe()
       while frame.f_back and frame.f_globals['__name__'] == __name__:
         level, frame = level + 1, frame.f_back
@@ -237,4 +237,4 @@ class Model:
     return saved(self._plain, writing.read(self._plain, [opening]), [opening.state], [opening.ids])[0]
 
   def _encoded(self, name: str, text: bytes) -> np.ndarray:
-    return encode_named(self.opened.tokenizer, Prompt(name, text))
+    return encode_named(self.tokenizer, Prompt(name, text))

@@ -38,7 +38,7 @@ def texts(field):
   """Values for a flag that holds text: those of its choices, paths where it names one, others."""
   if 'choices' in field.metadata:
     return st.sampled_from([*field.metadata['choices'], field.metadata['choices'][-1].upper(), *GARBAGE])
-  if field.name in ('corpus', 'init_from') or field.name.endswith(('dir', 'file')):
+  if field.name in ('corpus', 'init_from', 'prompts') or field.name.endswith(('dir', 'file')):
     return st.sampled_from(PATHS)
   return st.sampled_from(TEXTS)
 
