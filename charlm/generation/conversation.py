@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 COMPILED = ['top_k', 'top_p', 'min_p']  # settings that are compiled into what writes
 SETTINGS = ['temperature', *COMPILED, 'length', 'stop', 'seed']  # flags that commands change
-ACTIONS = {'reset': 'begin again, after --prompt if there is one',
-           'undo': 'go back to before the last prompt and its answer, or the last :reset',
-           'help': 'print these commands, and the settings as they are', 'quit': 'end, as Ctrl-D does'}
+ACTIONS = {'reset': 'Begin again, after --prompt if there is one',
+           'undo': 'Go back to before the last prompt and its answer, or the last :reset',
+           'help': 'Print the commands, and the settings as they are now', 'quit': 'End, as Ctrl-D does'}
 MOST_UNDONE = 100
 
 
@@ -138,9 +138,9 @@ class Conversation:
     fields = SampleConfig.__dataclass_fields__
     lines = [(f':{name} {getattr(self._config, name)}', fields[name].metadata['short']) for name in SETTINGS
              if name != 'stop']
-    lines += [(':stop TEXT', 'end an answer before this text, too; :stop alone, before none'),
+    lines += [(':stop TEXT', 'End answers before this text, too; :stop alone, before none'),
               *(('', f'now {typed.escaped(text)}') for text in self._config.stop),
-              *((f':{name}', text) for name, text in ACTIONS.items()), ('::TEXT', 'a text that begins with one colon')]
+              *((f':{name}', text) for name, text in ACTIONS.items()), ('::TEXT', 'A text that begins with one colon')]
     print('\n'.join(f'{command:18}{text}' for command, text in lines), file=sys.stderr)
 
 
