@@ -1,5 +1,6 @@
 """charlm-sample through its entry point, with an untrained model."""
 import io
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from charlm.workdir import checkpoint, layout, variables
 from data_pipeline.tokenizers.char import CharTokenizer
 from flags.config import Config
 from flags.network import ModelConfig
+from terminals import Terminal
 
 
 @pytest.fixture(scope='module')
@@ -94,7 +96,7 @@ def test_commands_between_lines_act_in_a_pipe(command, monkeypatch):
 
 @pytest.mark.parametrize('flags, named', [
     (['--min_p=nan'], '--min_p=nan'), (['--min_p=1.1'], '--min_p=1.1'),
-    (['--repetition_penalty=0.9'], '--repetition_penalty=0.9'), 
+    (['--repetition_penalty=0.9'], '--repetition_penalty=0.9'),
     (['--repetition_penalty=inf'], '--repetition_penalty=inf'),
     (['--repetition_window=5'], '--repetition_window=5 has no effect'),
     (['--repetition_penalty=2', '--repetition_window=4097'], '--repetition_window=4097'),
@@ -117,3 +119,39 @@ def test_a_ban_of_everything_is_refused(command, trained):
 def test_mistakes_are_told_before_tensorflow_is_imported():
   code = "import sys, charlm.commands.sample; sys.exit('tensorflow' in sys.modules)"
   assert subprocess.run([sys.executable, '-c', code], cwd=runs.ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_session_at_a_terminal(trained, tmp_path):
+  """Prompts, commands, editing, Ctrl-C in an answer and at the prompt, Ctrl-D; the model writes no > by itself."""
+  flags = f'--workdir={trained}', '--interactive', '--length=20', '--ban=\\n', '--ban_unknown'
+  terminal = Terminal([sys.executable, '-m', 'charlm.commands.sample', *flags], PYTHONPATH=str(runs.ROOT),
+                      XDG_CACHE_HOME=str(tmp_path))
+
+  def say(line):
+    """Types a line -> the answer, once the next line can be typed."""
+    terminal.type(f'{line}\n')
+    terminal.until('\n')  # the line itself
+    return terminal.until('> ').removesuffix('\n')
+
+  terminal.until('> ')
+  first, second = say('bad'), say('cab')
+  assert len(first) == len(second) == 20 and first != second
+  assert (say(':undo'), say('cab'), say(':undo'), say(':undo')) == ('', second, '', '')
+  assert say('bax\bd') == first
+  assert (say(':reset'), say(':seed 5')) == ('', '') and say('bad') != first
+  assert (say(':reset'), say(':seed 0'), say('bad')) == ('', '', first)
+  terminal.type(':length 1000000\nface\n')
+  terminal.until('face\n')
+  terminal.until('a')
+  terminal.process.send_signal(signal.SIGINT)
+  terminal.until('\n> ')
+  terminal.process.send_signal(signal.SIGINT)
+  terminal.until('> ')
+  assert say(':nothing') == ''
+  terminal.type('\x04')
+  status, err = terminal.end()
+  lines = err.split('\n')
+  assert (status, lines[:3]) == (0, [':help lists the commands, Ctrl-D ends.', '', 'Ctrl-D ends.'])
+  assert lines[3].startswith(':nothing: no such command')
+  assert (tmp_path / 'charlm' / 'history').read_text().splitlines()[:2] == ['bad', 'cab']
