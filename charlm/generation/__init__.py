@@ -9,7 +9,9 @@
     random_streams   the random numbers of each row
     session          a model compiled to read and to write, call by call
     text_stream      tokens to characters, as they come
-    terminal         samples and answers, printed as they are written
+    terminal         samples, printed as they are written
+    conversation     prompts that are answered line by line, and commands between them
+    keyboard         lines that are typed, with a history, or piped in
     rollout          text that a model reads from its own predictions, for losses
 
 May import `workdir` and all below it. Begin with `decoding.py`.
