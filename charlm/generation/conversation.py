@@ -54,7 +54,7 @@ def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig
       elif conversation.command(line[1:].decode('utf-8', 'surrogateescape')):
         return
     except UserError as error:
-      print(error, file=sys.stderr)
+      print(typed.line(str(error)), file=sys.stderr)
 
 
 class Conversation:

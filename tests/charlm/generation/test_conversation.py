@@ -113,6 +113,7 @@ def test_quit_ends(capsys):
     (':temprature 1', ':temprature: no such command. Did you mean :temperature?'),
     (':', ':: no such command. :help lists them'), (':)', ':): no such command'), (': quit', ':: no such command'),
     (':workdir x', ':workdir: no such command'), (':quit now', ':quit now: expected :quit alone'),
+    (':a\x1b[2J\x07', r':a\x1b[2J\x07: no such command'), (':length\t9x', ':length 9x: expected an integer'),
     (':temperature', ':temperature: expected a number'), (':temperature much', ':temperature much: expected a number'),
     (':temperature -1', ':temperature -1.0: expected at least 0.0'), (':temperature nan', ':temperature nan: expected'),
     (':top_k 1.5', ':top_k 1.5: expected an integer'), (':top_p 0', ':top_p 0.0: expected more than 0.0'),
