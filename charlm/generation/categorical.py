@@ -29,6 +29,7 @@ def token_probabilities(rows: tf.Tensor | int, vocab_size: int, *, temperature: 
   """
   temperature = per_row(temperature, rows, tf.float32)[:, None]
   sharpness = tf.where(temperature > 0, tf.minimum(1 / temperature, MAX_SHARPNESS), MAX_SHARPNESS)  # NaN counts as 0
+  sharpness = tf.maximum(sharpness, 1 / MAX_SHARPNESS)  # 0 times -inf is no number
   truncate, likely_enough = truncation(rows, vocab_size, top_k, top_p), relative_truncation(rows, min_p)
 
   def probabilities(logits: tf.Tensor) -> tf.Tensor:

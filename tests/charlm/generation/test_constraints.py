@@ -170,3 +170,9 @@ def test_bans_too_long_for_a_table_are_refused():
   many = types.SimpleNamespace(vocab_size=2**20, pieces=[b'a'] * 2**20, unknown_id=None)
   with pytest.raises(UserError, match='--ban: expected at most 31 bytes of text beside the 1,048,576 tokens'):
     Constraints(many, ban=['x' * 32])
+
+
+@pytest.mark.parametrize('temperature', [0.0, 1e-38, 1e6, float('inf'), float('nan')])
+def test_no_temperature_brings_back_what_is_banned(temperature):
+  tokens, log_probs = write({'ban': ['a']}, 2, {'temperature': temperature})
+  assert set(tokens.ravel()) <= {1, 3, 4, 6} and np.isfinite(log_probs).all()
