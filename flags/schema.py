@@ -123,7 +123,7 @@ class Checked:
 
   def _check_texts(self, f: dataclasses.Field, value: Any) -> None:
     """Raises UserError unless a value is texts. One text may be given as such; an empty one is none."""
-    texts = ((value,) if value else ()) if isinstance(value, str) else tuple(value)
+    texts = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
     object.__setattr__(self, f.name, () if texts == ('',) else texts)
     for text in texts:
       if not isinstance(text, str) or not is_text(text):

@@ -263,3 +263,15 @@ def test_bytes_that_are_not_utf8_are_text_for_a_flag():
 def test_flags_of_a_run_have_one_meaning():
   names = [f.name for group in (RunConfig, *GROUPS[:3]) for f in dataclasses.fields(group)]
   assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize('value, texts', [((), ()), ('', ()), (('',), ()), ('a', ('a',)), (['a', 'b'], ('a', 'b'))])
+def test_a_field_of_texts_takes_one_or_several(value, texts):
+  assert SampleConfig(stop=value, ban=value) == SampleConfig(stop=texts, ban=texts)
+  assert SampleConfig(stop=value).stop == texts
+
+
+@pytest.mark.parametrize('value', [5, None, [5], [None], b'a', {'a': 'b'}, ['a\0']])
+def test_a_field_of_texts_takes_nothing_else(value):
+  with pytest.raises(UserError, match='--stop=.*: expected text'):
+    SampleConfig(stop=value)
