@@ -3,7 +3,7 @@ import contextlib
 import json
 import sys
 from collections.abc import Collection, Iterator
-from typing import IO, Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from charlm.generation.prompts import Prompt, read_text, unknown_characters
 from data_pipeline.tokenizers.base import InvalidText, Tokenizer

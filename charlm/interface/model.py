@@ -200,7 +200,7 @@ class Model:
     """
     model, length = self.opened.model, config.length
     check_memory(model, 1, length, config.window)
-    rows = min(writing.ROWS, memory_bytes() // text_memory(model, length, config.window))
+    rows = min(writing.ROWS, writing.rows_within(memory_bytes() // text_memory(model, length, config.window)))
     wanted = ((opening, seed) for i, opening in enumerate(openings)
               for seed in row_seeds(config.seed + i, samples).tolist())
     return writing.batches(self.session(config, ONE), self.tokenizer, wanted, length=length, stop=config.stop,

@@ -149,6 +149,11 @@ class Batch:
     return saved(self._session, state, [opening.state for opening in self._openings], read_since)
 
 
+def rows_within(most: int) -> int:
+  """The largest number of rows that a batch may have, if it has at most so many."""
+  return 1 << most.bit_length() - 1
+
+
 def _rows(count: int) -> int:
-  """The next power of two."""
+  """The rows of a batch that has room for so many texts."""
   return 1 << (count - 1).bit_length()
