@@ -15,13 +15,13 @@ TokenFunction = Callable[[tf.Tensor], tf.Tensor]
 
 
 def token_probabilities(rows: tf.Tensor | int, vocab_size: int, *, temperature: Any, top_k: Any,
-                        top_p: Any, min_p: Any = 0.0) -> TokenFunction:
+                        top_p: Any, min_p: Any = 0.0, max_width: int = 0) -> TokenFunction:
   """Makes the function from logits to the probabilities that a token is sampled by.
 
   Args:
     rows: B.
     vocab_size: V.
-    temperature, top_k, top_p, min_p: as in `decoding.generate`.
+    temperature, top_k, top_p, min_p, max_width: as in `decoding.generate`.
 
   Returns:
     A function: logits [B, V], -inf for tokens that are ruled out already -> [B, V], whose sum is at most 1, because
@@ -30,7 +30,7 @@ def token_probabilities(rows: tf.Tensor | int, vocab_size: int, *, temperature: 
   temperature = per_row(temperature, rows, tf.float32)[:, None]
   sharpness = tf.where(temperature > 0, tf.minimum(1 / temperature, MAX_SHARPNESS), MAX_SHARPNESS)  # NaN counts as 0
   sharpness = tf.maximum(sharpness, 1 / MAX_SHARPNESS)  # 0 times -inf is no number
-  truncate, likely_enough = truncation(rows, vocab_size, top_k, top_p), relative_truncation(rows, min_p)
+  truncate, likely_enough = truncation(rows, vocab_size, top_k, top_p, max_width), relative_truncation(rows, min_p)
 
   def probabilities(logits: tf.Tensor) -> tf.Tensor:
     # Less the highest first: where XLA rounds once, not twice, the highest would not be 0 under a huge factor.
@@ -40,13 +40,13 @@ def token_probabilities(rows: tf.Tensor | int, vocab_size: int, *, temperature: 
   return probabilities
 
 
-def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any) -> TokenFunction:
+def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any, max_width: int = 0) -> TokenFunction:
   """Makes the function that rules tokens out.
 
   Args:
     rows: B.
     vocab_size: V.
-    top_k, top_p: as in `decoding.generate`.
+    top_k, top_p, max_width: as in `decoding.generate`.
 
   Returns:
     A function: probabilities [B, V] -> the same, with 0 for every token that top-k or top-p rules out.
@@ -61,9 +61,10 @@ def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any) -
   max_count = tf.where(top_k > 0, tf.minimum(top_k, vocab_size), vocab_size)
   max_before = tf.where(top_p < 1, tf.maximum(top_p, 1e-30), 2.0)  # 2: rounding must not rule out the last tokens
   unlimited = tf.logical_and(max_count >= vocab_size, max_before > 1)
+  width: tf.Tensor | int = max_width
   if known:  # and XLA needs a number
     width = int(np.max(np.where(constants[0] > 0, np.minimum(constants[0], vocab_size), vocab_size)))
-  else:
+  elif not max_width:
     width = tf.reduce_max(tf.where(unlimited, 1, max_count))
   limited = tf.logical_not(tf.reduce_all(unlimited))
 

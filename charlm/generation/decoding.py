@@ -27,7 +27,7 @@ class Generated(NamedTuple):
 
 def generate(advance: Advance, logits: tf.Tensor, state: Any, *, length: Any, temperature: Any = 1.0, top_k: Any = 0,
              top_p: Any = 1.0, min_p: Any = 0.0, seed: Any = 0, start: Any = 0, max_length: int | None = None,
-             constrain: Constrain | None = None) -> Generated:
+             max_width: int = 0, constrain: Constrain | None = None) -> Generated:
   """Writes `length` tokens in each row.
 
   Args:
@@ -43,8 +43,8 @@ def generate(advance: Advance, logits: tf.Tensor, state: Any, *, length: Any, te
       all, 1 takes the most likely one. Of top_k, top_p and min_p a token must pass all.
     seed: int64, what the row's random numbers follow from.
     start: tokens of this text that earlier calls wrote, a number or [B].
-    max_length: needed where XLA compiles this: the largest `length` there will be. B must then be known, and top_k and
-      top_p be numbers.
+    max_length: needed where XLA compiles this: the largest `length` there will be. B must then be known.
+    max_width: needed there, too, where top_k and top_p are tensors: the most tokens that they keep.
     constrain: (logits, state) -> the logits that a token is chosen by, such as `Constraints.apply`; before all else.
 
   Returns:
@@ -52,7 +52,8 @@ def generate(advance: Advance, logits: tf.Tensor, state: Any, *, length: Any, te
   """
   rows, vocab_size = logits.shape[0] or tf.shape(logits)[0], logits.shape[1]
   length = tf.convert_to_tensor(length, tf.int32)
-  probabilities = token_probabilities(rows, vocab_size, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p)
+  probabilities = token_probabilities(rows, vocab_size, temperature=temperature, top_k=top_k, top_p=top_p, min_p=min_p,
+                                      max_width=max_width)
   numbers = random_numbers(per_row(seed, rows, tf.int64), start, length if max_length is None else max_length)
   # At temperature 0 the number is 0, which takes the lowest id of equally likely tokens.
   numbers = tf.where(per_row(temperature, rows, tf.float32)[:, None] > 0, numbers, 0.0)

@@ -7,6 +7,7 @@
 Where the texts stand is a `SessionState`. Every call takes one and returns the next; the session itself keeps none.
 """
 import copy
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -27,6 +28,8 @@ COPIES = 5  # of logits and state of each text while it is written, as measured 
 TEXT_BYTES = 1000  # what Python takes for a text, beside its characters
 NOT_FINITE = ('the weights of this model are not finite, so that it cannot write; the best weights or an earlier '
               'checkpoint may be sound')
+DTYPES = {'temperature': tf.float32, 'top_k': tf.int32, 'top_p': tf.float32, 'min_p': tf.float32}
+DEFAULTS = {'top_k': 0, 'top_p': 1.0, 'min_p': 0.0}
 READ_TOKENS = 2048  # of a long prompt in one call, so that Ctrl-C need not wait for all of it
 
 
@@ -87,7 +90,7 @@ class Session:
   """
 
   def __init__(self, model: LanguageModel, seeds: np.ndarray, *, temperature: float = 1.0,
-               constraints: Constraints | None = None, **options: Any):
+               constraints: Constraints | None = None, **options: float):
     """Reads the weights. The first calls of `read` and `write` compile, for each number of rows.
 
     Args:
@@ -95,38 +98,43 @@ class Session:
       seeds: [B] int64, each text's own.
       temperature: as in `decoding.generate`.
       constraints: what else decides which token is written.
-      options: top_k, top_p, min_p, numbers as in `decoding.generate`; they are compiled in.
+      options: top_k, top_p, min_p, as in `decoding.generate`.
     """
-    self._seeds, self._temperature = np.asarray(seeds), temperature
+    self._seeds, self._options = np.asarray(seeds), DEFAULTS | {'temperature': temperature, **options}
     self._step, self._begin = model.stepper(), (tf.zeros([1, model.vocab_size]), model.initial_state(1))
-    self._constrain(constraints, options)
+    self._constrain(constraints)
 
-  def _constrain(self, constraints: Constraints | None, options: dict[str, Any]) -> None:
+  def _constrain(self, constraints: Constraints | None) -> None:
     """Makes what is to be compiled."""
-    self._constraints, self._fixed = constraints, {'constrain': constraints.apply} if constraints else {}
-    self._advance, initial = self._step, self._begin[1]
+    self._constraints, advance, initial = constraints, self._step, self._begin[1]
     if constraints:
-      self._advance, initial = constraints.remember(self._step, initial)
-    self._initial = self._begin[0], initial
-    self._read, self._write = _reader(self._advance), _writer(self._advance, self._fixed | options)
+      advance, initial = constraints.remember(advance, initial)
+    self._initial, self._read = (self._begin[0], initial), _reader(advance)
+    # For each width and whether there is a min_p: so there are few, whatever the options.
+    self._writers = functools.cache(functools.partial(_writer, advance, constraints))
 
-  def but(self, *, seeds: np.ndarray | None = None, temperature: float | None = None, **options: Any) -> 'Session':
-    """The same model with other seeds, as many as there are to be rows, or another temperature: nothing is compiled.
+  def but(self, *, seeds: np.ndarray | None = None, **options: float) -> 'Session':
+    """The same model with other seeds, as many as there are to be rows, and other options, which are inputs, too.
 
-    options: all that are compiled in, but constraints, where any of them changes.
+    Something new is compiled for another number of rows, for min_p beside none, and where top_k grows to another power
+    of two.
     """
     other = copy.copy(self)
-    other._seeds = self._seeds if seeds is None else np.asarray(seeds)
-    other._temperature = self._temperature if temperature is None else temperature
-    if options:
-      other._write = _writer(self._advance, self._fixed | options)
+    other._seeds, other._options = self._seeds if seeds is None else np.asarray(seeds), self._options | options
     return other
 
-  def constrained(self, constraints: Constraints, **options: Any) -> 'Session':
-    """The same model with other constraints and other options that are compiled in."""
+  def constrained(self, constraints: Constraints) -> 'Session':
+    """The same model with other constraints, for which it is compiled."""
     other = copy.copy(self)
-    other._constrain(constraints, options)
+    other._constrain(constraints)
     return other
+
+  def writer(self) -> Callable[..., Generated]:
+    """What writes with these options."""
+    vocab_size = self._begin[0].shape[1]
+    top_k = min(int(self._options['top_k']), vocab_size) or vocab_size
+    width = min(1 << (top_k - 1).bit_length(), vocab_size) if self._options['top_p'] < 1 or top_k < vocab_size else 0
+    return self._writers(width, self._options['min_p'] > 0)
 
   def begin(self, rows: int) -> SessionState:
     """Where text begins. It must be read from before anything is written: the logits mean nothing."""
@@ -177,10 +185,13 @@ class Session:
     """Writes `length` tokens in each text. A state of one text may be given for all B."""
     parts, rows = [], len(self._seeds)
     state = state if len(state.written) == rows else take(state, [0] * rows)
+    write, most = self.writer(), self._begin[0].shape[1]
+    options = {name: tf.constant(min(value, most) if name == 'top_k' else value, DTYPES[name])
+               for name, value in self._options.items()}
     for first in range(0, length, WRITE_TOKENS):
       count = min(WRITE_TOKENS, length - first)
-      part = self._write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64),
-                         tf.constant(self._seeds, tf.int64), tf.constant(self._temperature, tf.float32))
+      part = write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64),
+                   tf.constant(self._seeds, tf.int64), options)
       parts.append([part.tokens.numpy()[:, :count], part.log_probs.numpy()[:, :count]])
       state = SessionState(part.logits, part.state, state.written + count)
     tokens, log_probs = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))
@@ -200,13 +211,22 @@ def _reader(advance: Step) -> Callable[..., tuple[tf.Tensor, Any]]:
   return read
 
 
-def _writer(advance: Step, options: dict[str, Any]) -> Callable[..., Generated]:
-  """-> a compiled function that writes `length` tokens, at most WRITE_TOKENS."""
+def _writer(advance: Step, constraints: Constraints | None, width: int, relative: bool) -> Callable[..., Generated]:
+  """Makes a compiled function that writes `length` tokens, at most WRITE_TOKENS.
+
+  Args:
+    advance: the model.
+    constraints: what else decides.
+    width: the most tokens that top_k and top_p keep; 0 where they keep all.
+    relative: whether min_p rules tokens out.
+  """
   @tf.function(jit_compile=True, autograph=False)
   def write(logits: tf.Tensor, state: Any, length: tf.Tensor, start: tf.Tensor, seeds: tf.Tensor,
-            temperature: tf.Tensor) -> Generated:
-    return generate(advance, logits, state, length=length, seed=seeds, start=start, temperature=temperature,
-                    max_length=WRITE_TOKENS, **options)
+            options: dict[str, tf.Tensor]) -> Generated:
+    kept = options if width else options | {'top_k': 0, 'top_p': 1.0}
+    return generate(advance, logits, state, length=length, seed=seeds, start=start, max_length=WRITE_TOKENS,
+                    max_width=width, constrain=constraints.apply if constraints else None,
+                    **kept | ({} if relative else {'min_p': 0.0}))
 
   return write
 
@@ -223,7 +243,8 @@ class TimedSession:
     """As `Session.write`."""
     began = time.perf_counter()
     written = self._session.write(length, state)
-    self._times.append((written.tokens.size, time.perf_counter() - began if self._compiled else 0.0))
+    seconds = time.perf_counter() - began
+    self._times.append((written.tokens.size, seconds if self._compiled else 0.0))
     self._compiled = True
     return written
 

@@ -11,7 +11,7 @@ import os
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -31,7 +31,7 @@ from charlm.workdir.trained_model import TrainedModel
 from flags.generation import SampleConfig
 from flags.schema import MANY
 
-KEPT = 8  # sets of options whose functions stay compiled
+KEPT = 8  # sets of penalties and bans whose functions stay compiled
 ONE = np.zeros(1, np.int64)  # the seed of a text that is read
 
 
@@ -75,7 +75,7 @@ class Model:
     name = repr([self.tokenizer.fingerprint, state['text'], state['step'], opened.config.to_json()])
     self._plain = Session(opened.model, ONE)
     self._fresh = fresh(self._plain, hashlib.sha256(name.encode()).hexdigest())
-    self._writer = functools.lru_cache(KEPT)(self._compiled)
+    self._constrained = functools.lru_cache(KEPT)(self._constrain)
     self._likelihood = functools.cache(lambda: Likelihood(opened.model, self.tokenizer))
 
   def generate(self, prompts: Sequence[str | bytes] = ('',), *, length: int = SampleConfig.length,
@@ -179,13 +179,13 @@ class Model:
 
   def session(self, config: SampleConfig, seeds: np.ndarray) -> Session:
     """What writes texts with these options. config: checked flags. seeds: [B] int64, one for each text."""
-    session = self._writer(Constrained(*(getattr(config, name) for name in Constrained._fields)),
-                           top_k=config.top_k, top_p=config.top_p, min_p=config.min_p)
-    return session.but(seeds=seeds, temperature=config.temperature)
+    session = self._constrained(Constrained(*(getattr(config, name) for name in Constrained._fields)))
+    return session.but(seeds=seeds, temperature=config.temperature, top_k=config.top_k, top_p=config.top_p,
+                       min_p=config.min_p)
 
-  def _compiled(self, constrained: 'Constrained', **options: Any) -> Session:
-    constraints = Constraints(self.tokenizer, **constrained._asdict())
-    return self._plain.constrained(constraints, **options) if constraints else self._plain.but(**options)
+  def _constrain(self, chosen: 'Constrained') -> Session:
+    constraints = Constraints(self.tokenizer, **chosen._asdict())
+    return self._plain.constrained(constraints) if constraints else self._plain
 
   def write(self, config: SampleConfig, openings: Iterable[Opening], samples: int) -> Iterator[writing.Batch]:
     """Writes texts, batch by batch.

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from charlm.generation import session
+from charlm.generation.decoding import generate
 from charlm.generation.random_streams import row_seeds
 from charlm.generation.session import Session, TimedSession, Written, sample_writer
 from flags.errors import RunError
@@ -78,17 +79,29 @@ def test_other_seeds_and_temperatures_compile_nothing():
   one.write(5, one.read(prompts([1])))
   other = one.but(seeds=np.array([2]), temperature=0.3)
   tokens = other.write(50, other.read(prompts([1]))).tokens
-  assert one._write.experimental_get_tracing_count() == one._read.experimental_get_tracing_count() == 1
+  assert one.writer().experimental_get_tracing_count() == one._read.experimental_get_tracing_count() == 1
   fresh = Session(Chain(), np.array([2]), temperature=0.3)
   np.testing.assert_array_equal(fresh.write(50, fresh.read(prompts([1]))).tokens, tokens)
   assert tokens.tolist() != one.write(50, one.read(prompts([1]))).tokens.tolist()
 
 
-def test_another_option_shares_what_reads():
-  one = Session(Chain(), np.array([1]), top_k=0)
-  state = one.read(prompts([1]))
-  assert one.but(top_k=1).write(9, state).tokens.tolist() == Session(Chain(), np.array([1]), temperature=0.0).write(
-    9, state).tokens.tolist() != one.write(9, state).tokens.tolist()
+@pytest.mark.parametrize('options', [{'top_k': 1}, {'top_k': 3}, {'top_k': 4}, {'top_k': 10**9}, {'top_p': 0.6},
+                                     {'min_p': 0.3}, {'top_k': 5, 'top_p': 0.7, 'min_p': 0.1}])
+def test_options_are_inputs(options):
+  one = Session(Chain(), np.array([1, 2]), temperature=0.9)
+  state = one.read(prompts([1], [2, 3]))
+  wanted = generate(Chain().stepper(), state.logits, state.network_state, length=30, temperature=0.9, seed=[1, 2],
+                    **options)
+  found = one.but(**options).write(30, state)
+  np.testing.assert_array_equal(found.tokens, wanted.tokens)
+  np.testing.assert_allclose(found.log_probs, wanted.log_probs, atol=1e-5)
+
+
+def test_few_functions_are_compiled_whatever_the_options():
+  one = Session(Chain(), np.array([1]))
+  writers = {one.but(top_k=k, top_p=p, min_p=m).writer()
+             for k in range(20) for p in (0.3, 0.9, 1.0) for m in (0, 0.1, 0.2)}
+  assert len(writers) == 2 * 5  # none, 1, 2, 4, 7 = V
 
 
 def test_session_refuses_weights_that_are_not_finite():

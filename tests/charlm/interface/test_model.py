@@ -252,7 +252,7 @@ def test_weights_that_are_not_finite_are_refused():
 def test_a_second_call_compiles_nothing(model):
   def counts():
     plain = model.session(interface.SampleConfig(), np.zeros(1))
-    return plain._write.experimental_get_tracing_count(), plain._read.experimental_get_tracing_count()
+    return plain.writer().experimental_get_tracing_count(), plain._read.experimental_get_tracing_count()
 
   model.generate(PROMPTS, length=3)
   before = counts()
@@ -262,7 +262,8 @@ def test_a_second_call_compiles_nothing(model):
 
 
 def test_what_is_compiled_has_a_bound(bytewise):
-  writers = [weakref.ref(bytewise.session(interface.SampleConfig(top_k=k), np.zeros(1))._write) for k in range(20)]
+  writers = [weakref.ref(bytewise.session(interface.SampleConfig(ban=(letter,)), np.zeros(1)).writer())
+             for letter in string.ascii_lowercase]
   gc.collect()
   assert sum(writer() is not None for writer in writers) == interface.KEPT
 
