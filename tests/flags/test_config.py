@@ -116,6 +116,8 @@ IGNORED = [  # the flag without effect, what makes it so
     *((ExportConfig, one, {'text_ops': 'none'}) for one in (
         {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5})),
     (SampleConfig, {'repetition_window': 5}, {'repetition_penalty': 1.0}),
+    *((SampleConfig, one, {'interactive': True}) for one in (
+        {'prompts': 'prompts.txt'}, {'output': 'json'}, {'best_of': 2})),
 ]
 
 
@@ -273,5 +275,5 @@ def test_a_field_of_texts_takes_one_or_several(value, texts):
 
 @pytest.mark.parametrize('value', [5, None, [5], [None], b'a', {'a': 'b'}, ['a\0']])
 def test_a_field_of_texts_takes_nothing_else(value):
-  with pytest.raises(UserError, match='--stop=.*: expected text'):
+  with pytest.raises(UserError, match=r'--stop=.*: expected text'):
     SampleConfig(stop=value)
