@@ -64,6 +64,8 @@ def test_fields_have_help_and_limits_hold(group, f):
     (ModelConfig, {'weight_drop': 0.003}, '--weight_drop=0.003'),
     (SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
+    (SampleConfig, {'prompts': 'f', 'prompt': 'a'}, '--prompts=f and --prompt=a'),
+    (SampleConfig, {'best_of': 1000, 'num_samples': 1001}, '--best_of=1000 with --num_samples=1001'),
     (EvaluateConfig, {'dynamic': True, 'mc_dropout': 2}, '--mc_dropout=2'),
     (EvaluateConfig, {'dynamic': True, 'free_running': 5}, '--free_running=5 with --dynamic=True'),
     (EvaluateConfig, {'mc_dropout': 2, 'free_running': 5}, '--free_running=5 with --mc_dropout=2'),
