@@ -91,12 +91,12 @@ def evaluate(*, vocab_size, tokens, **options):
 def sample(*, vocab_size, rows, length, **options):
   """Writes `length` tokens in each of `rows` texts, in calls of as many tokens as charlm-sample takes."""
   session = Session(make_model(vocab_size, options), row_seeds(0, rows), temperature=0.8, top_k=0, top_p=1.0)
-  state = session.read(np.zeros(1, np.int32))
+  state = session.read([np.zeros(1, np.int32)])
 
   def run():
     nonlocal state
     for _ in range(length // SHOW_EVERY):
-      _, state = session.write(SHOW_EVERY, state)
+      state = session.write(SHOW_EVERY, state).state
 
   return run, rows * (length // SHOW_EVERY) * SHOW_EVERY
 

@@ -29,10 +29,10 @@ def main():
   session = Session(opened.model, row_seeds(0, 1), temperature=0.8, top_k=0, top_p=1.0)
   ids = encode_prompt(opened.tokenizer, b'')
   times.append(time.perf_counter())
-  state = session.read(ids)
+  state = session.read([ids])
   times.append(time.perf_counter())
   for _ in range(2):
-    _, state = session.write(SHOW_EVERY, state)
+    state = session.write(SHOW_EVERY, state).state
     times.append(time.perf_counter())
   phases = ('flags', 'import tensorflow', "charlm's other imports", 'read weights and make the model',
             'table and weights', 'compile, and read the prompt', f'compile, and write {SHOW_EVERY} tokens',

@@ -1,6 +1,7 @@
 """Flags of charlm-sample."""
 import dataclasses
 
+from flags import typed
 from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
@@ -8,6 +9,7 @@ from flags.schema import Checked, field
 # What a server can do; the rest is chosen at its export.
 SERVED = ('server', 'model', 'prompt', 'prompt_file', 'length', 'temperature', 'top_k', 'top_p', 'seed', 'num_samples',
           'interactive')
+MOST_SAMPLES = 10**6  # texts for a prompt
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,6 +21,10 @@ class SampleConfig(Checked):
   prompt_file: str = field('', 'A file with the text to continue, for prompts of several lines. It is read as it is: '
                            'its line ends stay, those of its end included.', path=True,
                            short='A file with the text to continue')
+  prompts: str = field('', 'A file with many texts to continue, one a line, or - for standard input. Lines may be JSON '
+                       'objects such as {"prompt": "It was"}, if the first one is or the name ends in .jsonl; other '
+                       'keys are passed on to --output=json and jsonl.', path=True, not_with='interactive',
+                       short='A file with many texts to continue, one a line')
   length: int = field(500, 'Tokens to write.', minimum=1, short='Tokens to write')
   temperature: float = field(0.8, '1 samples from the distribution that the model predicts, lower values are more '
                              'careful, 0 always takes the most likely token.', minimum=0.0,
@@ -28,12 +34,31 @@ class SampleConfig(Checked):
   top_p: float = field(1.0, 'Sample among the fewest tokens whose probabilities sum to this; 1 samples among all.',
                        above=0.0, maximum=1.0,
                        short='Sample among the fewest tokens with this probability; 1 is all')
+  min_p: float = field(0.0, 'Sample only among tokens that are at least this share as likely as the most likely one; 0 '
+                       'samples among all, 1 takes the most likely.', minimum=0.0, maximum=1.0,
+                       short='Sample among tokens at least this share as likely as the top one')
+  repetition_penalty: float = field(1.0, 'Divides the probability of each token that is among the last '
+                                    '--repetition_window ones; 1 is none.', minimum=1.0)
+  repetition_window: int = field(64, 'Tokens, those of the prompt included, that --repetition_penalty looks back on.',
+                                 minimum=1, maximum=4096, not_with='repetition_penalty=1|1.0')
+  ban: tuple[str, ...] = field((), 'A text that is never written, such as a character or a word; may be given several '
+                               'times.', escapes=True, short='A text that is never written')
+  ban_unknown: bool = field(False, 'Never write the sign that stands for characters which the model does not know '
+                            '(U+FFFD).')
   seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1,
                     short='The same seed writes the same text')
-  num_samples: int = field(1, 'Texts to write side by side, each with its own random numbers.', minimum=1,
-                           maximum=10**6, short='Texts to write')
-  stop: str = field('', 'A text ends before this string, such as \\n for a line end.', escapes=True,
-                    short='A text ends before this string, such as \\n for a line end')
+  num_samples: int = field(1, 'Texts to write for each prompt, side by side, each with its own random numbers.',
+                           minimum=1, maximum=MOST_SAMPLES, short='Texts to write')
+  best_of: int = field(1, 'Writes so many texts for each that is printed, and keeps the one that the model finds '
+                       'likeliest, by the mean log-probability of its tokens.', minimum=1, maximum=1000,
+                       not_with='interactive', short='Write so many for each text, and keep the likeliest')
+  output: str = field('text', 'How texts are printed: text; jsonl, a JSON object a line with prompt, text, num_tokens, '
+                      'log_prob (nats), sample, seed and finish_reason (stop or length); or json, one list of these.',
+                      choices=['text', 'json', 'jsonl'], not_with='interactive',
+                      short='text, jsonl (a JSON object for each text) or json (a list)')
+  stop: tuple[str, ...] = field((), 'A text ends before this string, such as \\n for a line end; may be given several '
+                                'times, and the first that turns up counts.', escapes=True,
+                                short='A text ends before this string, such as \\n for a line end')
   interactive: bool = field(False, 'Ask for prompts at the terminal and answer them; the state carries on from one to '
                             'the next.', short='Ask for prompts at the terminal and answer them')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
@@ -44,11 +69,24 @@ class SampleConfig(Checked):
   model: str = field('charlm', "The server's name for the model.", only_with='server',
                      short="The server's name for the model")
 
+  @property
+  def window(self) -> int:
+    """Tokens that are looked back on."""
+    return self.repetition_window if self.repetition_penalty > 1 else 0
+
   def check(self) -> None:
     if self.server:
       self._check_served()
+    typed.separate('stop', self.stop)
+    typed.check_sought('ban', self.ban)
     if self.prompt and self.prompt_file:
       raise UserError(f'--prompt and --prompt_file={self.prompt_file}: expected one of the two')
+    for name in ('prompt', 'prompt_file'):
+      if self.prompts and getattr(self, name):
+        raise UserError(f'--prompts={self.prompts} and --{name}={getattr(self, name)}: expected one of the two')
+    if self.num_samples * self.best_of > MOST_SAMPLES:
+      raise UserError(f'--best_of={self.best_of} with --num_samples={self.num_samples}: expected at most '
+                      f'{MOST_SAMPLES:,} texts for a prompt, found {self.num_samples * self.best_of:,}')
     if self.interactive and self.num_samples > 1:
       raise UserError(f'--interactive with --num_samples={self.num_samples}: expected one sample at a time')
 
@@ -59,5 +97,5 @@ class SampleConfig(Checked):
     for f in dataclasses.fields(self):
       value = getattr(self, f.name)
       if f.name not in SERVED and value != f.default:
-        raise UserError(f'--{f.name}={value} has no effect with --server={self.server}: expected it left out. A server '
-                        'takes --' + ', --'.join(SERVED[2:]))
+        raise UserError(f'{typed.assigned(f.name, value)} has no effect with --server={self.server}: expected it '
+                        'left out. A server takes --' + ', --'.join(SERVED[2:]))

@@ -43,7 +43,7 @@ def full_help(name: str, doc: str, groups: Sequence[type[Checked]]) -> str:
 def _conventions(groups: Sequence[type[Checked]]) -> str:
   """What holds for all flags of a command, and how it ends."""
   escapes = [f'--{f.name}' for group in groups for f in dataclasses.fields(group) if 'escapes' in f.metadata]
-  texts = (f' In {" and ".join(escapes)}, \\n is a line end, \\t a tab, \\r a carriage return and \\\\ a backslash.'
+  texts = (f' In {", ".join(escapes)}, \\n is a line end, \\t a tab, \\r a carriage return and \\\\ a backslash.'
            if escapes else '')
   return ('All flags can also be given in a file, one in each line, with --flagfile=FILE. A path may begin with ~, the '
           f'home folder.{texts} The exit status is 0, or 2 after a mistake in the flags or in what they name, 1 '
@@ -60,4 +60,4 @@ def _heading(group: type[Checked]) -> str:
 
 
 def _flag(f: dataclasses.Field) -> str:
-  return f'--{f.name}={f.default}' if f.default != '' else f'--{f.name}'
+  return f'--{f.name}={f.default}' if f.default not in ('', ()) else f'--{f.name}'

@@ -13,14 +13,15 @@ from absl import flags
 from flags import flagfile, typed
 from flags.errors import UserError
 from flags.run import PRESETS
-from flags.schema import KINDS, Checked, expected
+from flags.schema import KINDS, Checked, Texts, expected
 
 REPLACES = {'chunk_curriculum': 'chunk_length'}  # a flag beside a preset -> the flag of the preset that it replaces
 DEFINE: dict[Any, Callable[..., Any]] = {
-  bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
+  bool: flags.DEFINE_boolean, int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string,
+  Texts: flags.DEFINE_multi_string}
 DEFINE_EACH: dict[Any, Callable[..., Any]] = {  # the same with the values of all times that a flag is given
   bool: flags.DEFINE_boolean, int: flags.DEFINE_multi_integer, float: flags.DEFINE_multi_float,
-  str: flags.DEFINE_multi_string}
+  str: flags.DEFINE_multi_string, Texts: flags.DEFINE_multi_string}
 
 
 class _CommandLine(flags.FlagValues):
@@ -45,13 +46,26 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]], operands: str = 
     {operands: a list of them}.
 
   Raises:
-    UserError: a flag is unknown or given twice, its value cannot be meant, or a file cannot be read.
+    UserError: a flag is unknown, or given twice where it takes one value; its value is of another type or cannot be
+      meant; or a file cannot be read.
   """
   values = flags.FlagValues()
   values.set_gnu_getopt(bool(operands))
   fields = {f.name: f for group in groups for f in dataclasses.fields(group)}
   for f in fields.values():
     DEFINE[f.type](f.name, f.default, f.metadata['help'], flag_values=values)
+  rest, replaced = _read(argv, fields, values)
+  if rest and not operands:
+    raise UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
+  own = _given_once(argv, fields, bool(operands))
+  found = {name: typed.meaning(f, own.get(name, values[name].value)) for name, f in fields.items()
+           if values[name].present and name not in replaced}
+  return found | ({operands: [typed.operand(value) for value in rest]} if operands else {})
+
+
+def _read(argv: Sequence[str], fields: Mapping[str, dataclasses.Field],
+          values: flags.FlagValues) -> tuple[list[str], set[str]]:
+  """Sets the values -> the arguments that are no flags, and the flags of a preset that others replace."""
   replaced: set[str] = set()
   arguments = flagfile.expanded(argv[1:])
   try:
@@ -64,16 +78,14 @@ def parse(argv: Sequence[str], groups: Sequence[type[Checked]], operands: str = 
       rest = values([argv[0], *flagfile.expanded([f'--flagfile={preset}']), *arguments])[1:]
   except flags.Error as error:
     raise UserError(_mistake(error, fields)) from error
-  if rest and not operands:
-    raise UserError(f'{rest[0]}: expected flags only, such as --{next(iter(fields))}=VALUE')
-  own = _given_once(argv, fields, bool(operands))
-  found = {name: typed.meaning(f, own.get(name, values[name].value)) for name, f in fields.items()
-           if values[name].present and name not in replaced}
-  return found | ({operands: [typed.operand(value) for value in rest]} if operands else {})
+  return rest, replaced
 
 
 def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field], operands: bool) -> dict[str, Any]:
-  """{flag: value} of the command line itself, which is sound. Raises UserError where it gives a flag twice."""
+  """{flag: value} of the command line itself, which is sound.
+
+  Raises UserError where it gives a flag twice that takes one value.
+  """
   values = _CommandLine()
   values.set_gnu_getopt(operands)
   for f in fields.values():
@@ -82,10 +94,13 @@ def _given_once(argv: Sequence[str], fields: Mapping[str, dataclasses.Field], op
   values(argv)
   given = {name: values[name].value for name in fields if values[name].present}
   for name, found in given.items():
+    if fields[name].type == Texts:
+      continue
     if values[name].present > 1:
       shown = ' '.join(f'--{name}={value}' for value in found) if isinstance(found, list) else f'--{name}'
       raise UserError(f'{shown}: given twice; expected one value')
-  return {name: found[0] if isinstance(found, list) else found for name, found in given.items()}
+    given[name] = found[0] if isinstance(found, list) else found
+  return given
 
 
 def _mistake(error: Exception, fields: Mapping[str, dataclasses.Field]) -> str:

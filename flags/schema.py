@@ -8,7 +8,8 @@ from typing import Any
 from flags import typed
 from flags.errors import UserError
 
-KINDS: dict[Any, str] = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text'}
+Texts = tuple[str, ...]  # of a flag that may be given several times
+KINDS: dict[Any, str] = {int: 'an integer', float: 'a number', bool: 'true or false', str: 'text', Texts: 'text'}
 MANY = 10**9  # at most so many steps, tokens, ...: more than any run has, and still a 32-bit integer
 LARGE = 1e6  # at most so large a factor: more is no use, and float32 still has its square many times over
 
@@ -100,6 +101,9 @@ class Checked:
   def __post_init__(self) -> None:
     for f in dataclasses.fields(self):
       value = getattr(self, f.name)
+      if f.type == Texts:
+        self._check_texts(f, value)
+        continue
       if type(value) is not f.type and not (f.type is float and type(value) is int):
         raise UserError(f'--{f.name}={value}: expected {KINDS[f.type]}')
       if f.type is float and not -math.inf < value < math.inf:
@@ -117,6 +121,14 @@ class Checked:
   def check(self) -> None:
     """Raises UserError where fields contradict each other."""
 
+  def _check_texts(self, f: dataclasses.Field, value: Any) -> None:
+    """Raises UserError unless a value is texts. One text may be given as such; an empty one is none."""
+    texts = tuple(value) if isinstance(value, Sequence) and not isinstance(value, str) else (value,)
+    object.__setattr__(self, f.name, () if texts == ('',) else texts)
+    for text in texts:
+      if not isinstance(text, str) or not is_text(text):
+        raise UserError(f'--{f.name}={text!a}: expected text in UTF-8 without NUL')
+
   def _check_rules(self, f: dataclasses.Field) -> None:
     """Raises UserError where a field has no effect beside the others, and is not at its default."""
     value = getattr(self, f.name)
@@ -125,8 +137,9 @@ class Checked:
       if condition and value != f.default and holds(condition, self) != has_effect:
         beside = ' and '.join(f'--{name}={getattr(self, name)}' for name in alternatives(condition))
         wanted = f', {in_words(f.metadata)}' if has_effect else ''
-        raise UserError(f'--{f.name}={value} has no effect beside {beside}{wanted}: expected it left out, or its '
-                        f"default, {f.default if f.default != '' else 'empty'}")
+        default = f.default if f.default not in ('', ()) else 'empty'
+        raise UserError(f'{typed.assigned(f.name, value)} has no effect beside {beside}{wanted}: expected it left out, '
+                        f'or its default, {default}')
 
 
 def is_text(value: str) -> bool:

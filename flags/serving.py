@@ -1,6 +1,5 @@
 """Flags of charlm-export."""
 import dataclasses
-import itertools
 
 from flags import typed
 from flags.errors import UserError
@@ -37,9 +36,10 @@ class ExportConfig(Checked):
   seed: int = field(0, 'Of serving_default, which always writes the same text after the same prompt; generate takes a '
                     'seed with each row.', minimum=0, maximum=2**31 - 1, only_with='format=savedmodel',
                     not_with='text_ops=none')
-  stop: str = field('', 'A served text ends before this string, such as \\n for a line end; several are separated by '
-                    '|, and the first that turns up counts.', escapes=True, only_with='format=savedmodel',
-                    short='A text ends before this string, such as \\n for a line end')
+  stop: tuple[str, ...] = field((), 'A served text ends before this string, such as \\n for a line end; may be given '
+                                'several times, and the first that turns up counts.', escapes=True,
+                                only_with='format=savedmodel',
+                                short='A text ends before this string, such as \\n for a line end')
   max_new_tokens: int = field(4096, 'Most tokens that a row of one request writes; a request for more gets so many.',
                               minimum=1, maximum=2**24, only_with='format=savedmodel',
                               short='Most tokens that a row of a request writes')
@@ -57,17 +57,10 @@ class ExportConfig(Checked):
   @property
   def stop_texts(self) -> list[bytes]:
     """Those of --stop."""
-    return [text.encode('utf-8', 'surrogateescape') for text in self.stop.split('|')] if self.stop else []
+    return [text.encode() for text in self.stop]
 
   def check(self) -> None:
-    texts = self.stop_texts
-    if not all(texts) or any(a in b for a, b in itertools.permutations(texts, 2)):
-      raise UserError(f'--stop={typed.escaped(self.stop)}: expected texts separated by |, none of them empty or within '
-                      'another')
-    try:
-      b''.join(texts).decode()
-    except UnicodeDecodeError:
-      raise UserError(f'--stop={self.stop!r}: expected UTF-8') from None
+    typed.separate('stop', self.stop)
     if self.max_batch_tokens <= self.max_new_tokens:
       raise UserError(f'--max_batch_tokens={self.max_batch_tokens}: expected more than '
                       f'--max_new_tokens={self.max_new_tokens}, for a prompt')

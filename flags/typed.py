@@ -1,15 +1,18 @@
 r"""Values of flags as they are typed, what they mean, and how they are printed to be typed again."""
 import dataclasses
 import errno
+import itertools
 import os
 import re
 import shlex
+from collections.abc import Sequence
 from typing import Any
 
 from flags.errors import UserError
 
 ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*://)(.*)', re.DOTALL)
 ADDRESSES = {'data_dir': ('gs://',)}  # that a flag takes beside paths: TensorFlow Datasets reads them by itself
+MOST_SOUGHT = 1000  # bytes of texts that are looked for in what a model writes
 ESCAPES = {'n': '\n', 't': '\t', 'r': '\r', '\\': '\\'}
 
 
@@ -20,8 +23,12 @@ def meaning(f: dataclasses.Field, typed: Any) -> Any:
   """
   if 'path' in f.metadata:
     return path(f.name, typed)
-  if f.type is not str:
-    return typed
+  if isinstance(typed, list):  # of a flag that may be given several times
+    return tuple(_text(f, text) for text in typed)
+  return _text(f, typed) if f.type is str else typed
+
+
+def _text(f: dataclasses.Field, typed: str) -> str:
   text = typed.encode('utf-8', 'surrogateescape').decode('utf-8', 'surrogateescape')
   return unescaped(text) if 'escapes' in f.metadata else text
 
@@ -106,6 +113,39 @@ def escaped(text: str) -> str:
   for letter, character in reversed(ESCAPES.items()):  # the backslash first
     text = text.replace(character, f'\\{letter}')
   return text
+
+
+def check_sought(flag: str, texts: Sequence[str]) -> None:
+  """Refuses texts that cannot be looked for in what a model writes.
+
+  Args:
+    flag: that gives them, for messages.
+    texts: each of them a value of the flag.
+
+  Raises:
+    UserError: a text is empty or not UTF-8, or together they are longer than MOST_SOUGHT.
+  """
+  for text in texts:
+    if not text:
+      raise UserError(f'--{flag}= beside --{flag}={escaped(max(texts))}: expected a text')
+    if any('\ud800' <= character <= '\udfff' for character in text):
+      raise UserError(f'--{flag}={text!a}: expected UTF-8')
+  if sum(len(text.encode()) for text in texts) > MOST_SOUGHT:
+    raise UserError(f'--{flag}: expected at most {MOST_SOUGHT:,} bytes of text')
+
+
+def separate(flag: str, texts: Sequence[str]) -> None:
+  """As `check_sought`; refuses a text within another, too: it could not be said which turns up first."""
+  check_sought(flag, texts)
+  for one, other in itertools.permutations(texts, 2):
+    if one in other:
+      raise UserError(f'--{flag}={escaped(one)} --{flag}={escaped(other)}: the first is within the second; expected '
+                      'one of them')
+
+
+def assigned(name: str, value: Any) -> str:
+  """A flag and its value as messages have them: --stop=a --stop=b for one that is given several times."""
+  return ' '.join(f'--{name}={escaped(text)}' for text in value) if isinstance(value, tuple) else f'--{name}={value}'
 
 
 def words(path: str | os.PathLike) -> str:

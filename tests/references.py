@@ -142,3 +142,16 @@ def nats(logits, targets):
   shifted = logits - logits.max(-1, keepdims=True)
   log_p = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
   return -np.take_along_axis(log_p, targets[..., None], -1)[..., 0]
+
+
+def token_probabilities(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0):
+  """[V] -> [V]: the probabilities of the token to write; of equally likely ones the lowest ids stay."""
+  order = np.argsort(-logits, kind='stable')
+  if temperature == 0:
+    return np.eye(len(logits))[order[0]]
+  p = np.exp((logits - logits.max()) / np.float64(temperature))
+  p /= p.sum()
+  before = np.concatenate([[0], np.cumsum(p[order])[:-1]])
+  kept = order[(np.arange(len(p)) < (top_k or len(p))) & ((before < top_p) | (top_p == 1))]
+  p = np.where(np.isin(np.arange(len(p)), kept) & (p >= min_p * p.max()), p, 0)
+  return p / p.sum()

@@ -21,6 +21,7 @@ def begin(rows):
 
 class Chain:
   """What a session asks of a model."""
+  vocab_size = V
 
   def __init__(self):
     self.config, self.weight = ModelConfig(), tf.Variable(1.0)

@@ -49,7 +49,7 @@ FORCED = {'steps': 6, 'max_minutes': 0, 'epochs': 0, 'eval_every': 1, 'units': 8
 # Flags that it has where it does not give them itself.
 SMALL = {'chunk_length': 16, 'dropout': 0.05, 'report_every': 2, 'sample_every': 0, 'save_every': 0}
 # Values that are lower, where an example of any command gives them.
-LOWERED = {'length': 40, 'mc_dropout': 2, 'free_running': 3, 'vocab_size': 350, 'num_samples': 2}
+LOWERED = {'length': 40, 'mc_dropout': 2, 'free_running': 3, 'vocab_size': 350, 'num_samples': 2, 'best_of': 2}
 
 LONG = 'docs/recipe.md', 'docs/train.md'  # of many runs; those of other pages are of the same kind
 
@@ -149,6 +149,8 @@ def folder(cache, tmp_path_factory):
   from pydoc_data.topics import topics
   folder, text = tmp_path_factory.mktemp('docs'), '\n'.join(topics[name] for name in sorted(topics))
   (folder / 'poems').mkdir()
+  (folder / 'prompts.txt').write_text('It was\nIt is\n')
+  (folder / 'prompts.jsonl').write_text('{"prompt": "It was", "id": 1}\n{"prompt": "It is", "id": 2}\n')
   names = ['book.txt', 'another.txt', 'tinyshakespeare.txt', 'poems/one.txt', 'poems/two.txt']
   for i, name in enumerate(names):
     (folder / name).write_text(text[i * 6000:(i + 1) * 6000], encoding='utf-8')

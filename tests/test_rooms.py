@@ -21,6 +21,7 @@ BELOW = {
   'training': ['charlm', 'data_pipeline', 'evaluation', 'flags', 'generation', 'network', 'workdir'],
   'serving': ['charlm', 'data_pipeline', 'evaluation', 'flags', 'generation', 'network', 'workdir'],
 }
+BELOW['interface'] = BELOW['serving']
 BELOW['client'] = ['flags']  # it runs where nothing else of this is, nor TensorFlow
 BELOW['commands'] = [*BELOW]
 INSTALLED = [module for module in MODULES if module.partition('.')[0] in PACKAGES]

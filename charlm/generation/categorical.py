@@ -1,4 +1,8 @@
-"""The choice of a token: temperature, top-k and top-p make probabilities of logits, and a number picks from them."""
+"""The choice of a token: logits become probabilities, and a number picks from them.
+
+The temperature comes first. Top-k, top-p and min-p rule tokens out by the probabilities that it leaves, each on its
+own, and a token must pass all three.
+"""
 from collections.abc import Callable
 from typing import Any
 
@@ -11,36 +15,38 @@ TokenFunction = Callable[[tf.Tensor], tf.Tensor]
 
 
 def token_probabilities(rows: tf.Tensor | int, vocab_size: int, *, temperature: Any, top_k: Any,
-                        top_p: Any) -> TokenFunction:
+                        top_p: Any, min_p: Any = 0.0, max_width: int = 0) -> TokenFunction:
   """Makes the function from logits to the probabilities that a token is sampled by.
 
   Args:
     rows: B.
     vocab_size: V.
-    temperature, top_k, top_p: as in `decoding.generate`.
+    temperature, top_k, top_p, min_p, max_width: as in `decoding.generate`.
 
   Returns:
-    A function: logits [B, V] -> [B, V], whose sum is at most 1, because tokens that are ruled out get 0.
+    A function: logits [B, V], -inf for tokens that are ruled out already -> [B, V], whose sum is at most 1, because
+    tokens that are ruled out get 0.
   """
   temperature = per_row(temperature, rows, tf.float32)[:, None]
   sharpness = tf.where(temperature > 0, tf.minimum(1 / temperature, MAX_SHARPNESS), MAX_SHARPNESS)  # NaN counts as 0
-  truncate = truncation(rows, vocab_size, top_k, top_p)
+  sharpness = tf.maximum(sharpness, 1 / MAX_SHARPNESS)  # 0 times -inf is no number
+  truncate, likely_enough = truncation(rows, vocab_size, top_k, top_p, max_width), relative_truncation(rows, min_p)
 
   def probabilities(logits: tf.Tensor) -> tf.Tensor:
     # Less the highest first: where XLA rounds once, not twice, the highest would not be 0 under a huge factor.
     below = logits - tf.reduce_max(logits, 1, keepdims=True)
-    return truncate(tf.nn.softmax(below * sharpness))
+    return likely_enough(truncate(tf.nn.softmax(below * sharpness)))
 
   return probabilities
 
 
-def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any) -> TokenFunction:
+def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any, max_width: int = 0) -> TokenFunction:
   """Makes the function that rules tokens out.
 
   Args:
     rows: B.
     vocab_size: V.
-    top_k, top_p: as in `decoding.generate`.
+    top_k, top_p, max_width: as in `decoding.generate`.
 
   Returns:
     A function: probabilities [B, V] -> the same, with 0 for every token that top-k or top-p rules out.
@@ -55,9 +61,10 @@ def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any) -
   max_count = tf.where(top_k > 0, tf.minimum(top_k, vocab_size), vocab_size)
   max_before = tf.where(top_p < 1, tf.maximum(top_p, 1e-30), 2.0)  # 2: rounding must not rule out the last tokens
   unlimited = tf.logical_and(max_count >= vocab_size, max_before > 1)
+  width: tf.Tensor | int = max_width
   if known:  # and XLA needs a number
     width = int(np.max(np.where(constants[0] > 0, np.minimum(constants[0], vocab_size), vocab_size)))
-  else:
+  elif not max_width:
     width = tf.reduce_max(tf.where(unlimited, 1, max_count))
   limited = tf.logical_not(tf.reduce_all(unlimited))
 
@@ -66,6 +73,23 @@ def truncation(rows: tf.Tensor | int, vocab_size: int, top_k: Any, top_p: Any) -
     return tf.where(kept, p, 0.0)
 
   return lambda p: tf.cond(limited, lambda: truncate(p), lambda: p)
+
+
+def relative_truncation(rows: tf.Tensor | int, min_p: Any) -> TokenFunction:
+  """Makes the function that rules out tokens which are much less likely than the most likely one (Nguyen et al. 2024).
+
+  Args:
+    rows: B.
+    min_p: as in `decoding.generate`.
+
+  Returns:
+    A function: probabilities [B, V] -> the same, with 0 for every token that min-p rules out.
+  """
+  known = tf.get_static_value(tf.convert_to_tensor(min_p))
+  if known is not None and np.all(known <= 0):
+    return lambda p: p
+  share = tf.minimum(per_row(min_p, rows, tf.float32), 1.0)[:, None]
+  return lambda p: tf.where(p < share * tf.reduce_max(p, 1, keepdims=True), 0.0, p)
 
 
 def most_likely(p: tf.Tensor, width: tf.Tensor | int, max_count: tf.Tensor, max_before: tf.Tensor) -> tf.Tensor:

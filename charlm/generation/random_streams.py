@@ -14,18 +14,20 @@ def random_numbers(seed: tf.Tensor, start: tf.Tensor | int, length: tf.Tensor | 
 
   Args:
     seed: [B] int64, one for each row.
-    start: how many numbers of each stream to pass over, scalar.
+    start: how many numbers of each stream to pass over, a scalar or [B].
     length: how many to take, scalar.
 
   Returns:
     [length, B, 1] float32 in [0, 1).
   """
-  start, rows = tf.cast(start, tf.int64), seed.shape[0] or tf.shape(seed)[0]
+  rows = seed.shape[0] or tf.shape(seed)[0]
+  start = tf.broadcast_to(tf.cast(start, tf.int64), [rows])[:, None]
   blocks = start // BLOCK + tf.range((length + 2 * BLOCK - 2) // BLOCK, dtype=tf.int64)
-  streams = tf.reshape(_draw(tf.reshape(tf.stack(tf.meshgrid(seed, blocks, indexing='ij'), -1), [-1, 2])), [rows, -1])
+  keys = tf.stack([tf.broadcast_to(seed[:, None], tf.shape(blocks)), blocks], -1)
+  streams = tf.reshape(_draw(tf.reshape(keys, [-1, 2])), [rows, -1])
   wanted = tf.cast(start % BLOCK, tf.int32) + tf.range(length)
   # Not a slice: XLA would compile one for each place where it begins.
-  return tf.gather(tf.transpose(streams), wanted)[:, :, None]
+  return tf.transpose(tf.gather(streams, wanted, batch_dims=1))[:, :, None]
 
 
 def ragged_numbers(seed: tf.Tensor, start: tf.Tensor, lengths: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -1,7 +1,6 @@
 """Stop texts: a text ends before the first of them, wherever tokens and calls cut it.
 
-A stop state says how much of a stop text stands at the end of what was written: the longest end that begins one (Aho,
-Corasick 1975). What a token does to it is a table, so that the loop over tokens handles no strings.
+A stop state is that of the automaton of `charlm/generation/automaton.py`, or that the text has stopped.
 """
 import re
 from collections.abc import Sequence
@@ -9,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
+from charlm.generation.automaton import automaton
 from charlm.serving.texts import less
 
 
@@ -18,29 +18,11 @@ class Stops:
   def __init__(self, texts: Sequence[bytes], pieces: Sequence[bytes]):
     """texts: may be empty, and nothing stops then. pieces: of each token."""
     self.texts = texts
-    self._begun = sorted({text[:n] for text in texts for n in range(len(text))} | {b''})  # what a state stands for
+    self._begun, after, found = automaton(texts, pieces)
     self.stopped = len(self._begun)  # the state
     if texts:
-      self._after = tf.constant(self._transitions(pieces))
-
-  def _transitions(self, pieces: Sequence[bytes]) -> np.ndarray:
-    """[states, V] int32: the state after a token."""
-    number, count = {text: i for i, text in enumerate(self._begun)}, len(self._begun)
-
-    def follow(text: bytes) -> int:
-      if any(stop in text for stop in self.texts):
-        return self.stopped
-      return next(number[text[i:]] for i in range(len(text) + 1) if text[i:] in number)
-
-    of_bytes = np.full([count + 1, 256], self.stopped, np.int32)
-    of_bytes[:count] = [[follow(text + bytes([byte])) for byte in range(256)] for text in self._begun]
-    tables = []
-    for piece in pieces:
-      states = np.arange(count + 1, dtype=np.int32)
-      for byte in piece:
-        states = of_bytes[states, byte]
-      tables.append(states)
-    return np.stack(tables, 1)
+      after[found] = self.stopped
+      self._after = tf.constant(np.pad(after, [[0, 1], [0, 0]], constant_values=self.stopped))
 
   def advance(self, state: tf.Tensor, token: tf.Tensor) -> tf.Tensor:
     """[B] states, [B] tokens -> [B] states."""

@@ -44,6 +44,15 @@ def test_in_every_command(command):
     parsed('--workdir=a', '--workdir=b', command=command)
 
 
+def test_some_flags_may_be_given_several_times(tmp_path):
+  given = ['--stop=a', '--ban=x', '--stop', 'b', '--ban=--stop=y']
+  assert parsed(*given, command='charlm-sample') == {'stop': ('a', 'b'), 'ban': ('x', '--stop=y')}
+  (tmp_path / 'my.flags').write_text('--stop=c\n--stop=d\n')
+  file = f'--flagfile={tmp_path}/my.flags'
+  assert parsed(file, command='charlm-sample') == {'stop': ('c', 'd')}
+  assert parsed('--stop=a', file, command='charlm-sample') == {'stop': ('a',)}  # as of any flag beside a file
+
+
 def test_a_value_may_look_like_a_flag():
   given = parsed('--prompt', '--length=3', '--length=4', command='charlm-sample')
   assert given == {'prompt': '--length=3', 'length': 4}

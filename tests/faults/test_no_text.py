@@ -6,7 +6,12 @@ import tarfile
 
 import pytest
 
+from charlm.generation.prompt_list import read_list
+from charlm.generation.prompts import given_prompt
 from corpora import PACK, TEXT, WORDS, fill, read_whole, refused, told, zipped
+from data_pipeline.corpus.kinds import PACKINGS
+from flags.errors import UserError
+from flags.generation import SampleConfig
 
 
 def tarred(kind=''):
@@ -91,6 +96,18 @@ def test_packed_text_is_unpacked_whatever_it_is_called(tmp_path, suffix):
   (tmp_path / 'a').write_bytes(PACK[suffix](TEXT))
   assert read_whole(tmp_path / 'a') == TEXT == read_whole(tmp_path)
   assert told(tmp_path / 'a') == '1 file, 2.2 kB of text'  # as it is read, not as it is stored
+
+
+@pytest.mark.parametrize('read', [lambda path: given_prompt(SampleConfig(prompt_file=path)), read_list])
+def test_prompts_are_text_too(tmp_path, read):
+  packed = {name: (PACK[name](TEXT), 'unpack it first: ') for name in PACK}
+  for name, (content, words) in (NO_TEXT | packed).items():
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as raised:
+      read(str(tmp_path / name))
+    kind = PACKINGS.get(next((magic for magic in PACKINGS if content.startswith(magic)), b''))
+    words = f'is {kind.name}; unpack it first: {kind.unpacker} ' if kind else words
+    assert words in str(raised.value) and f'={tmp_path / name}: is ' in str(raised.value)
 
 
 @pytest.mark.parametrize('suffix', PACK)

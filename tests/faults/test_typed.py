@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from all_flags import COMMANDS, FIELDS
-from charlm.generation import prompts, terminal
+from charlm.generation import keyboard, prompts
 from charlm.training import summary
 from data_pipeline.prepare import cache_root
 from flags import typed
@@ -21,7 +21,7 @@ from flags.run import RunConfig
 
 PATHS = [(group, f) for group, f in FIELDS if 'path' in f.metadata]
 TEXTS = [(group, f) for group, f in FIELDS if 'escapes' in f.metadata]
-WORDS = {'preset', 'text_feature', 'optimizer', 'optimizer_constants', 'chunk_curriculum'}  # neither paths nor texts
+WORDS = {'preset', 'text_feature', 'optimizer', 'optimizer_constants', 'chunk_curriculum', 'server', 'model'}
 named = {'ids': lambda value: getattr(value, 'name', getattr(value, '__name__', str(value)))}
 
 
@@ -83,7 +83,8 @@ def test_a_path_that_cannot_exist_is_refused(group, f, value):
 
 @pytest.mark.parametrize('group, f', TEXTS, **named)
 def test_a_text_may_have_escapes(group, f):
-  assert given(group, f, r'a\nb\tc\rd\\n\d\\') == 'a\nb\tc\rd\\n\\d\\'
+  meant = 'a\nb\tc\rd\\n\\d\\'
+  assert given(group, f, r'a\nb\tc\rd\\n\d\\') == (meant if f.type is str else (meant,))
 
 
 @pytest.mark.parametrize('text', ['\n\n', '\\n', 'a\\\\\n', '\r\n', '\\d', 'Ж'])
@@ -158,7 +159,8 @@ def test_a_file_with_a_prompt_is_read_as_it_is(tmp_path):
   assert prompts.given_prompt(SampleConfig(prompt_file=f'{tmp_path}/p')).text == b'one\\n\r\ntwo\r\n'
 
 
-@pytest.mark.parametrize('data, words', [(b'\xff\xfea\0', 'this is UTF-16'), (b'\xef\xbb\xbf', 'is empty')])
+@pytest.mark.parametrize('data, words', [
+  (b'\xff\xfea\0', 'is UTF-16; convert it: iconv -f UTF-16 -t UTF-8'), (b'\xef\xbb\xbf', 'is empty')])
 def test_a_file_with_no_prompt_is_refused(data, words, tmp_path):
   (tmp_path / 'p').write_bytes(data)
   with pytest.raises(UserError, match=words):
@@ -174,7 +176,7 @@ def test_lines_that_are_piped_in_may_come_from_windows(tmp_path, monkeypatch):
   (tmp_path / 'lines').write_bytes(b'\xef\xbb\xbfone\r\n\r\ntwo\rthree\n\xef\xbb\xbf')
   with open(tmp_path / 'lines') as lines:
     monkeypatch.setattr(sys, 'stdin', lines)
-    assert list(terminal.typed_lines()) == [b'one', b'', b'two\rthree', b'\xef\xbb\xbf']
+    assert list(keyboard.typed_lines()) == [b'one', b'', b'two\rthree', b'\xef\xbb\xbf']
 
 
 def test_names_are_bytes_whatever_the_locale_was(tmp_path, monkeypatch):

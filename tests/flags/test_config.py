@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from flags import typed
 from flags.config import FORMAT_VERSION, Config
 from flags.data import DataConfig
 from flags.errors import UserError
@@ -14,7 +15,7 @@ from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
 from flags.network import DROPOUTS, ModelConfig
 from flags.run import RunConfig
-from flags.schema import accepts, alternatives, holds
+from flags.schema import Texts, accepts, alternatives, holds
 from flags.serving import ExportConfig
 from flags.training import TrainConfig
 
@@ -64,8 +65,10 @@ def test_fields_have_help_and_limits_hold(group, f):
     (ModelConfig, {'weight_drop': 0.003}, '--weight_drop=0.003'),
     (SampleConfig, {'prompt': 'a', 'prompt_file': 'f'}, '--prompt_file=f'),
     (SampleConfig, {'interactive': True, 'num_samples': 2}, '--num_samples=2'),
-    (SampleConfig, {'server': 'http://h', 'stop': 'x'}, '--stop=x'),
+    (SampleConfig, {'server': 'http://h', 'stop': ('x',)}, '--stop=x has no effect'),
     (SampleConfig, {'server': 'host'}, '--server=host'),
+    (SampleConfig, {'prompts': 'f', 'prompt': 'a'}, '--prompts=f and --prompt=a'),
+    (SampleConfig, {'best_of': 1000, 'num_samples': 1001}, '--best_of=1000 with --num_samples=1001'),
     (EvaluateConfig, {'dynamic': True, 'mc_dropout': 2}, '--mc_dropout=2'),
     (EvaluateConfig, {'dynamic': True, 'free_running': 5}, '--free_running=5 with --dynamic=True'),
     (EvaluateConfig, {'mc_dropout': 2, 'free_running': 5}, '--free_running=5 with --mc_dropout=2'),
@@ -119,15 +122,19 @@ IGNORED = [  # the flag without effect, what makes it so
     *((ExportConfig, one, {'text_ops': 'none'}) for one in (
         {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5})),
     *((ExportConfig, one, {'format': name}) for name in ('safetensors', 'litert') for one in (
-        {'version': 5}, {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5}, {'stop': 'x'},
-        {'max_new_tokens': 5}, {'max_prompt_tokens': 5}, {'max_batch_tokens': 5000}, {'text_ops': 'none'})),
+        {'version': 5}, {'length': 5}, {'temperature': 0.5}, {'top_k': 5}, {'top_p': 0.5}, {'seed': 5},
+        {'stop': ('x',)}, {'max_new_tokens': 5}, {'max_prompt_tokens': 5}, {'max_batch_tokens': 5000},
+        {'text_ops': 'none'})),
+    (SampleConfig, {'repetition_window': 5}, {'repetition_penalty': 1.0}),
+    *((SampleConfig, one, {'interactive': True}) for one in (
+        {'prompts': 'prompts.txt'}, {'output': 'json'}, {'best_of': 2})),
 ]
 
 
 @pytest.mark.parametrize('group,ignored,beside', IGNORED, ids=str)
 def test_flags_without_effect_are_refused_where_they_were_set(group, ignored, beside):
   (name, value), (cause, choice) = *ignored.items(), *beside.items()
-  with pytest.raises(UserError, match=f'^--{name}={value} has no effect beside --{cause}={choice}.*: expected'):
+  with pytest.raises(UserError, match=f'^{typed.assigned(name, value)} has no effect beside --{cause}={choice}.*: expected'):
     group(**ignored, **beside)
   at_default = group(**beside, **{name: getattr(group(), name)})  # as a saved configuration holds it
   assert group(**dataclasses.asdict(at_default)) == at_default
@@ -152,7 +159,7 @@ RULES = [(group, f) for group, f in FIELDS if f.metadata.keys() & {'only_with', 
 def other_values(f):
   """Values of a field that are within its limits and not its default, the boundary ones among them."""
   candidates = f.metadata.get('choices') or {
-    bool: [False, True], int: [0, 1, 2, 5000], float: [0.0, 0.25, 0.5],
+    bool: [False, True], int: [0, 1, 2, 5000], float: [0.0, 0.25, 0.5, 1.5], Texts: [('x',)],
     str: ['', 'pydoc', 'ftrl', 'tfds:x', '5,50']}[f.type]
   return [value for value in candidates if value != f.default and accepts(f.metadata, value)]
 
@@ -172,7 +179,7 @@ def test_rules_hold(group, f):
       group(**{f.name: value}, **beside)
       refused = False
     except UserError as error:
-      refused = str(error).startswith(f'--{f.name}={value} has no effect beside --')
+      refused = str(error).startswith(f'{typed.assigned(f.name, value)} has no effect beside --')
     assert refused != has_effect, (f.name, value, beside)
   assert outcomes == {False, True}, 'a rule that always holds, or never'
 
@@ -268,3 +275,15 @@ def test_bytes_that_are_not_utf8_are_text_for_a_flag():
 def test_flags_of_a_run_have_one_meaning():
   names = [f.name for group in (RunConfig, *GROUPS[:3]) for f in dataclasses.fields(group)]
   assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize('value, texts', [((), ()), ('', ()), (('',), ()), ('a', ('a',)), (['a', 'b'], ('a', 'b'))])
+def test_a_field_of_texts_takes_one_or_several(value, texts):
+  assert SampleConfig(stop=value, ban=value) == SampleConfig(stop=texts, ban=texts)
+  assert SampleConfig(stop=value).stop == texts
+
+
+@pytest.mark.parametrize('value', [5, None, [5], [None], b'a', {'a': 'b'}, ['a\0']])
+def test_a_field_of_texts_takes_nothing_else(value):
+  with pytest.raises(UserError, match=r'--stop=.*: expected text'):
+    SampleConfig(stop=value)

@@ -7,6 +7,7 @@ import pkgutil
 from hypothesis import strategies as st
 
 import charlm.commands
+from flags.schema import Texts
 from fuzz.place import TINY, flags
 
 GARBAGE = ['', ' ', 'x', '-1', '0', '1e400', 'nan', '-inf', 'None', 'True', '1,2', '[]', '{}', '0x10', '1_0', '٣',
@@ -40,7 +41,7 @@ def texts(field):
   """Values for a flag that holds text: those of its choices, paths where it names one, others."""
   if 'choices' in field.metadata:
     return st.sampled_from([*field.metadata['choices'], field.metadata['choices'][-1].upper(), *GARBAGE])
-  if field.name in ('corpus', 'init_from', 'html') or field.name.endswith(('dir', 'file')):
+  if field.name in ('corpus', 'init_from', 'html', 'prompts') or field.name.endswith(('dir', 'file')):
     return st.sampled_from(PATHS)
   return st.sampled_from(TEXTS)
 
@@ -58,8 +59,8 @@ def numbers(field):
 
 def value(field):
   """A value for a flag, as it is given: seldom one of another type."""
-  of_type = texts(field) if field.type is str else numbers(field) if field.type is not bool else st.sampled_from(
-      ['true', 'false', '1', '0', 'maybe'])
+  of_type = texts(field) if field.type in (str, Texts) else st.sampled_from(
+      ['true', 'false', '1', '0', 'maybe']) if field.type is bool else numbers(field)
   garbage = [text for text in GARBAGE if text != '0' or field.name not in TIMES]  # 0 steps are no limit
   return st.integers(0, 11).flatmap(lambda n: st.sampled_from(garbage) if n == 11 else of_type)
 

@@ -90,8 +90,11 @@ def corpus(draw, place):
 
 
 def prompt(draw, place):
-  """Bytes as a prompt: in a file, or typed."""
+  """Bytes as a prompt: in a file, or typed; or as a list of prompts."""
   place.run(draw(st.sampled_from([*TOKENIZERS])))
+  if draw(st.booleans()):
+    place.write('prompts', draw(damaged_bytes(b'{"prompt": "It was"}\n{"prompt": "", "id": 1}\n')))
+    return reads('sample', place, '--prompts=prompts', f'--output={draw(st.sampled_from(["text", "json", "jsonl"]))}')
   data = draw(damaged_bytes(b'It was\n'))
   if draw(st.booleans()):
     return Call('sample', ['--workdir=run', '--length=3', '--interactive'], data)

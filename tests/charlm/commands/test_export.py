@@ -58,7 +58,7 @@ def test_command_tells_mistakes_in_one_line(flags, named, capsys):
 
 @pytest.mark.parametrize('flags, named', [
   (['--max_batch_tokens=4096'], '--max_batch_tokens=4096'), (['--max_new_tokens=0'], '--max_new_tokens=0'),
-  (['--stop=a|ab'], '--stop=a|ab'), (['--length=5', '--text_ops=none'], '--length=5'),
+  (['--stop=a', '--stop=ab'], '--stop=a --stop=ab'), (['--length=5', '--text_ops=none'], '--length=5'),
   (['--text_ops=some'], '--text_ops=some'), (['--format=onnx'], '--format=onnx'),
   (['--stop=x', '--format=litert'], '--stop=x'), (['--top_p=0'], '--top_p=0'),
   (['--temperature=nan'], '--temperature=nan')])

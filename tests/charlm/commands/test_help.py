@@ -33,7 +33,7 @@ def test_help_has_what_most_people_set_and_fits_on_a_screen(name, module, groups
   fields = [f for group in groups for f in dataclasses.fields(group)]
   assert lines[-1].endswith(f'--helpfull teaches all {len(fields)} flags.')
   for f in fields:
-    default = f'={f.default}' if f.default != '' else ''
+    default = f'={f.default}' if f.default not in ('', ()) else ''
     shown = [line for line in lines if line.startswith(f'  --{f.name}{default} ')]
     assert len(shown) == ('short' in f.metadata)
     assert all(line.endswith(f'  {f.metadata["short"]}') for line in shown)

@@ -1,5 +1,6 @@
 """charlm-sample through its entry point, with an untrained model."""
 import io
+import signal
 import subprocess
 import sys
 
@@ -12,6 +13,7 @@ from charlm.workdir import checkpoint, layout, variables
 from data_pipeline.tokenizers.char import CharTokenizer
 from flags.config import Config
 from flags.network import ModelConfig
+from terminals import Terminal
 
 
 @pytest.fixture(scope='module')
@@ -63,7 +65,42 @@ def test_command_answers_lines_from_a_pipe(command, monkeypatch):
   assert "this line: the model has never seen 'ß'" in done.err
 
 
+def test_command_writes_nothing_that_is_banned(command):
+  free = command('--length=300', '--temperature=1', '--seed=2').out
+  assert {'\ufffd', 'a'} < set(free) and 'bc' in free  # the model is untrained
+  some = command('--length=300', '--temperature=1', '--seed=2', '--ban=a', '--ban=bc', '--ban_unknown').out
+  assert not set(some) & {'\ufffd', 'a'} and 'bc' not in some and {'b', 'c'} < set(some)
+  greedy = command('--length=30', '--temperature=0', '--repetition_penalty=1e6', '--repetition_window=4').out
+  assert all(len(set(greedy[i:i + 5])) == 5 for i in range(2, 26))
+
+
+def test_command_ends_before_the_first_of_several_texts(command):
+  free = command('--prompt=a', '--length=100').out
+  one, two = free[20:22], free[9:11]
+  ends = min(free.index(stop, 1) for stop in (one, two))
+  assert command('--prompt=a', '--length=100', f'--stop={one}', f'--stop={two}').out.rstrip('\n') == free[:ends]
+
+
+def test_commands_between_lines_act_in_a_pipe(command, monkeypatch):
+  def answers(lines):
+    monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(lines), 'utf-8'))
+    return command('--interactive', '--length=40', '--temperature=0.9')
+
+  once = answers(b'a').out
+  done = answers(b'a\n:undo\na\n:temprature 2\n:undo\n:seed 3\n:top_k 1\n:min_p 0.5\na\n:quit\na')
+  assert done.out.startswith(once + once) and done.err.startswith(':temprature: no such command')
+  greedy = done.out.removeprefix(once + once)
+  assert len(greedy) == 41 and greedy != once
+  assert answers(b':temperature 0\na').out == greedy
+
+
 @pytest.mark.parametrize('flags, named', [
+    (['--min_p=nan'], '--min_p=nan'), (['--min_p=1.1'], '--min_p=1.1'),
+    (['--repetition_penalty=0.9'], '--repetition_penalty=0.9'),
+    (['--repetition_penalty=inf'], '--repetition_penalty=inf'),
+    (['--repetition_window=5'], '--repetition_window=5 has no effect'),
+    (['--repetition_penalty=2', '--repetition_window=4097'], '--repetition_window=4097'),
+    (['--stop=a', '--stop=ab'], '--stop=a --stop=ab'), (['--ban=a', '--ban='], '--ban='),
     (['--workdir=/none'], '--workdir=/none'), ([], '--workdir'), (['--temperature=-1'], '--temperature=-1.0'),
     (['--prompt_file=/none/x'], '--prompt_file=/none/x'), (['--prompt=x', '--prompt_file=y'], '--prompt')])
 def test_command_tells_mistakes_in_one_line(command, flags, named):
@@ -71,6 +108,50 @@ def test_command_tells_mistakes_in_one_line(command, flags, named):
   assert done.err.startswith(f'charlm-sample: {named}') and done.err.count('\n') == 1
 
 
+def test_a_ban_of_everything_is_refused(command, trained):
+  bans = [f'--ban={text}' for text in ('\\n', ' ', *'abcdef', 'g')]
+  assert command(*bans, '--length=5').out.strip('\n') == '\ufffd' * 5
+  done = command(f'--workdir={trained}', *bans, '--ban_unknown', status=2)
+  assert done.err.endswith('--ban=g --ban_unknown: expected fewer bans: they leave this model nothing to write\n')
+  assert done.err.count('\n') == 1 and done.out == ''
+
+
 def test_mistakes_are_told_before_tensorflow_is_imported():
   code = "import sys, charlm.commands.sample; sys.exit('tensorflow' in sys.modules)"
   assert subprocess.run([sys.executable, '-c', code], cwd=runs.ROOT).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_session_at_a_terminal(trained, tmp_path):
+  """Prompts, commands, editing, Ctrl-C in an answer and at the prompt, Ctrl-D; the model writes no > by itself."""
+  flags = f'--workdir={trained}', '--interactive', '--length=20', '--ban=\\n', '--ban_unknown'
+  terminal = Terminal([sys.executable, '-m', 'charlm.commands.sample', *flags], PYTHONPATH=str(runs.ROOT),
+                      XDG_CACHE_HOME=str(tmp_path))
+
+  def say(line):
+    """Types a line -> the answer, once the next line can be typed."""
+    terminal.type(f'{line}\n')
+    terminal.until('\n')  # the line itself
+    return terminal.until('> ').removesuffix('\n')
+
+  terminal.until('> ')
+  first, second = say('bad'), say('cab')
+  assert len(first) == len(second) == 20 and first != second
+  assert (say(':undo'), say('cab'), say(':undo'), say(':undo')) == ('', second, '', '')
+  assert say('bax\bd') == first
+  assert (say(':reset'), say(':seed 5')) == ('', '') and say('bad') != first
+  assert (say(':reset'), say(':seed 0'), say('bad')) == ('', '', first)
+  terminal.type(':length 1000000\nface\n')
+  terminal.until('face\n')
+  terminal.until('a')
+  terminal.process.send_signal(signal.SIGINT)
+  terminal.until('\n> ')
+  terminal.process.send_signal(signal.SIGINT)
+  terminal.until('> ')
+  assert say(':nothing') == ''
+  terminal.type('\x04')
+  status, err = terminal.end()
+  lines = err.split('\n')
+  assert (status, lines[:3]) == (0, [':help lists the commands, Ctrl-D ends.', '', 'Ctrl-D ends.'])
+  assert lines[3].startswith(':nothing: no such command')
+  assert (tmp_path / 'charlm' / 'history').read_text().splitlines()[:2] == ['bad', 'cab']

@@ -5,45 +5,35 @@ import tensorflow as tf
 
 from charlm.generation import decoding
 from charlm.generation.random_streams import random_numbers
+from references import token_probabilities
 from step_functions import TABLE, V, begin, chain
 
 
 @tf.function(input_signature=[tf.TensorSpec([None, V]), tf.TensorSpec([None, 1]), tf.TensorSpec([], tf.int32),
-                              *[tf.TensorSpec([None], t) for t in (tf.float32, tf.int32, tf.float32, tf.int64)],
+                              *[tf.TensorSpec([None], t) for t in ['float32', 'int32', 'float32', 'float32', 'int64']],
                               tf.TensorSpec([], tf.int64)])
-def from_tensors(logits, state, length, temperature, top_k, top_p, seed, start):
+def from_tensors(logits, state, length, temperature, top_k, top_p, min_p, seed, start):
   return decoding.generate(chain, logits, state, length=length, temperature=temperature, top_k=top_k, top_p=top_p,
-                           seed=seed, start=start)
+                           min_p=min_p, seed=seed, start=start)
 
 
-def write(length=100, temperature=(1.0,), top_k=(0,), top_p=(1.0,), seed=(0,), start=0, at=None):
+def write(length=100, temperature=(1.0,), top_k=(0,), top_p=(1.0,), min_p=(0.0,), seed=(0,), start=0, at=None):
   """One row for each seed; the other options have one value for all rows, or one for each."""
-  options = [np.broadcast_to(v, len(seed)) for v in (temperature, top_k, top_p, seed)]
+  options = [np.broadcast_to(v, len(seed)) for v in (temperature, top_k, top_p, min_p, seed)]
   return from_tensors(*(at or begin(len(seed))), length, *options, start)
 
 
-def probabilities(logits, temperature, top_k, top_p):
-  """[V] -> [V] in float64: the probabilities of the token to write."""
-  order = np.argsort(-logits, kind='stable')
-  if temperature == 0:
-    return np.eye(len(logits))[order[0]]
-  p = np.exp((logits - logits.max()) / np.float64(temperature))
-  p /= p.sum()
-  before = np.concatenate([[0], np.cumsum(p[order])[:-1]])
-  kept = order[(np.arange(len(p)) < (top_k or len(p))) & ((before < top_p) | (top_p == 1))]
-  p = np.where(np.isin(np.arange(len(p)), kept), p, 0)
-  return p / p.sum()
+OPTIONS = [(1.0, 0, 1.0, 0.0), (0.5, 0, 1.0, 0.0), (2.0, 0, 1.0, 0.0), (0.0, 0, 1.0, 0.0), (1.0, 3, 1.0, 0.0),
+           (1.0, 0, 0.6, 0.0), (0.7, 4, 0.8, 0.0), (1.0, 1, 1.0, 0.0), (1.0, 99, 1.0, 0.0), (1.0, 0, 1e-6, 0.0),
+           (0.0, 3, 0.5, 0.0), (1.0, 0, 1.0, 0.3), (2.0, 0, 1.0, 0.3), (0.5, 5, 0.9, 0.1), (1.0, 3, 1.0, 0.05),
+           (1.0, 0, 1.0, 1.0), (0.0, 0, 1.0, 0.5)]
 
 
-OPTIONS = [(1.0, 0, 1.0), (0.5, 0, 1.0), (2.0, 0, 1.0), (0.0, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.6), (0.7, 4, 0.8),
-           (1.0, 1, 1.0), (1.0, 99, 1.0), (1.0, 0, 1e-6), (0.0, 3, 0.5)]
-
-
-def twin(numbers, temperature, top_k, top_p):
+def twin(numbers, temperature, *options):
   """numbers [length] -> tokens, log-probabilities, one token after another."""
   logits, total, tokens, log_probs = TABLE[0].astype('float64'), 0.0, [], []
   for u in numbers:
-    climb = np.cumsum(probabilities(logits, temperature, top_k, top_p))
+    climb = np.cumsum(token_probabilities(logits, temperature, *options))
     token = int(np.sum(climb <= (u if temperature else 0) * climb[-1]))
     tokens.append(token)
     log_probs.append(logits[token] - np.log(np.sum(np.exp(logits))))
@@ -52,29 +42,33 @@ def twin(numbers, temperature, top_k, top_p):
   return tokens, log_probs
 
 
-@pytest.mark.parametrize('temperature, top_k, top_p', OPTIONS)
-def test_text_and_log_probabilities_agree_with_the_twin(temperature, top_k, top_p):
+@pytest.mark.parametrize('options', OPTIONS)
+def test_text_and_log_probabilities_agree_with_the_twin(options):
   numbers = random_numbers(tf.constant([5], tf.int64), 0, 100)[:, 0, 0].numpy().astype('float64')
-  generated = write(100, temperature, top_k, top_p, seed=[5])
-  tokens, log_probs = twin(numbers, temperature, top_k, top_p)
+  generated = write(100, *options, seed=[5])
+  tokens, log_probs = twin(numbers, *options)
   assert generated.tokens[0].numpy().tolist() == tokens
   np.testing.assert_allclose(generated.log_probs[0], log_probs, atol=1e-4)
 
 
-@pytest.mark.parametrize('temperature, top_k, top_p', [(0.5, 0, 1.0), (1.0, 3, 0.8)])
-def test_numbers_given_as_such_write_the_same_as_one_per_row(temperature, top_k, top_p):
-  options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p, 'seed': 5}
+NAMES = 'temperature', 'top_k', 'top_p', 'min_p'
+
+
+@pytest.mark.parametrize('values', [(0.5, 0, 1.0, 0.0), (1.0, 3, 0.8, 0.0), (1.0, 0, 1.0, 0.3)])
+def test_numbers_given_as_such_write_the_same_as_one_per_row(values):
+  options = dict(zip(NAMES, values, strict=True), seed=5)
   graph = tf.function(lambda logits, state: decoding.generate(chain, logits, state, length=70, **options))
-  np.testing.assert_array_equal(graph(*begin(2)).tokens, write(70, temperature, top_k, top_p, seed=[5, 5]).tokens)
+  np.testing.assert_array_equal(graph(*begin(2)).tokens, write(70, *values, seed=[5, 5]).tokens)
 
 
-@pytest.mark.parametrize('temperature, top_k, top_p', [(0.5, 0, 1.0), (0.0, 0, 1.0), (1.0, 3, 0.8), (1.0, 0, 0.7)])
-def test_xla_writes_the_same(temperature, top_k, top_p):
-  options = {'temperature': temperature, 'top_k': top_k, 'top_p': top_p, 'seed': 5, 'start': 30}
+@pytest.mark.parametrize('values', [(0.5, 0, 1.0, 0.0), (0.0, 0, 1.0, 0.0), (1.0, 3, 0.8, 0.0), (1.0, 0, 0.7, 0.0),
+                                    (1.0, 0, 1.0, 0.3), (0.8, 4, 0.9, 0.1)])
+def test_xla_writes_the_same(values):
+  options = dict(zip(NAMES, values, strict=True), seed=5, start=30)
   graph = tf.function(lambda logits, state: decoding.generate(
       chain, logits, state, length=70, max_length=100, **options), jit_compile=True)
   generated = graph(*begin(2))
-  want = write(70, temperature, top_k, top_p, seed=[5, 5], start=30)
+  want = write(70, *values, seed=[5, 5], start=30)
   np.testing.assert_array_equal(generated.tokens[:, :70], want.tokens)
   np.testing.assert_allclose(generated.logits, want.logits, atol=1e-5)
 
@@ -95,7 +89,7 @@ def test_one_program_writes_from_any_place():
 def test_draws_are_distributed_as_the_twin_says(temperature, top_k, top_p):
   draws = 4000
   tokens = write(1, temperature, top_k, top_p, seed=range(draws)).tokens
-  p = probabilities(TABLE[0].astype('float64'), temperature, top_k, top_p)
+  p = token_probabilities(TABLE[0].astype('float64'), temperature, top_k, top_p)
   share = np.bincount(tokens[:, 0], minlength=V) / draws
   np.testing.assert_allclose(share, p, atol=5 * 0.5 / np.sqrt(draws))
   assert not share[p == 0].any()
@@ -108,7 +102,7 @@ def test_the_same_seed_writes_the_same_text_and_another_seed_another():
 
 def test_a_row_depends_on_its_own_options_and_seed_alone():
   options = {'temperature': [1.0, 0.0, 0.7, 1.0], 'top_k': [0, 0, 3, 0], 'top_p': [1.0, 1.0, 0.9, 0.5],
-             'seed': [7, 2**40, -5, 7]}
+             'min_p': [0.5, 0.2, 0.0, 0.1], 'seed': [7, 2**40, -5, 7]}
   together = write(**options)
   for row in range(4):
     alone = write(**{name: values[row:row + 1] for name, values in options.items()})
@@ -130,7 +124,9 @@ def test_text_does_not_depend_on_the_calls_that_write_it(cuts):
 
 @pytest.mark.parametrize('strange, like', [
     ((float('nan'), 0, 1.0), (0.0, 0, 1.0)), ((-1.0, 0, 1.0), (0.0, 0, 1.0)), ((1e-38, 0, 1.0), (0.0, 0, 1.0)),
-    ((1.0, -3, 1.0), (1.0, 0, 1.0)), ((1.0, 0, 7.0), (1.0, 0, 1.0)), ((1.0, 0, -1.0), (1.0, 1, 1.0))])
+    ((1.0, -3, 1.0), (1.0, 0, 1.0)), ((1.0, 0, 7.0), (1.0, 0, 1.0)), ((1.0, 0, -1.0), (1.0, 1, 1.0)),
+    ((1.0, 0, 1.0, -1.0), (1.0, 0, 1.0)), ((1.0, 0, 1.0, 3.0), (1.0, 1, 1.0)),
+    ((1.0, 0, 1.0, float('nan')), (1.0, 0, 1.0))])
 def test_options_out_of_range_are_taken_as_the_nearest_that_make_sense(strange, like):
   np.testing.assert_array_equal(write(100, *strange).tokens, write(100, *like).tokens)
 

@@ -16,7 +16,10 @@ BYTES = ByteTokenizer()
     ('ababac', 'abac', 'ab', True),
     ('the aa', 'aab', 'the aa', False),
     ('è così 😀😁 x', '😁', 'è così 😀', True),
-    ('stop at once', 'stop', '', True)])
+    ('stop at once', 'stop', '', True), ('no empty one', '', 'no empty one', False),
+    ('one two three', ['three', 'two'], 'one ', True), ('abcabd', ['abd', 'cc'], 'abc', True),
+    ('aababc', ['aab!', 'babc', 'x'], 'aa', True), ('un deux', ['deux!', 'ux?'], 'un deux', False),
+    ('é😁😀', ['😀', '😁😁'], 'é😁', True), ('none', [], 'none', False)])
 def test_text_is_the_same_however_it_comes(written, stop, shown, stopped, cut):
   ids, text, parts = BYTES.encode(written), TextStream(BYTES, stop), []
   for start in range(0, len(ids), cut):

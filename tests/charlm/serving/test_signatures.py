@@ -37,7 +37,7 @@ def test_generate_writes_what_the_model_writes(served):
   session = Session(served.model, row_seeds(3, 1), temperature=0.9, top_k=5, top_p=0.95)
   for i, prompt in enumerate(PROMPTS):
     ids = encode_prompt(served.tokenizer, prompt.encode())
-    tokens, _ = session.write(20, session.read(ids))
+    tokens, *_ = session.write(20, session.read([ids]))
     assert answer['text_bytes'][i] == served.tokenizer.decode(tokens[0])
     found = log_probs(served, np.concatenate([ids, tokens[0]]))[len(ids) - 1:-1]
     close(answer['log_prob'][i], found[np.arange(20), tokens[0]].sum())

@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 
 from charlm.serving.stops import Stops
 from flags.errors import UserError
+from flags.generation import SampleConfig
+from flags.parse import parse
 from flags.serving import ExportConfig
 
 PIECES = [b'a', b'b', b'ab', b'ba', b'\n', b'b\na', b'aab', b'\xc3', b'\xa8']
@@ -57,11 +59,15 @@ def test_a_served_text_stops(serve):
   assert joined == wanted and position == answer['num_tokens'][0] and part['num_tokens'][0] == 0
 
 
-@pytest.mark.parametrize('stop', ['a|', '|', 'ab|b', 'a|a', '\udcff'])
-def test_stop_texts_that_contradict_each_other_are_refused(stop):
-  with pytest.raises(UserError, match='--stop='):
-    ExportConfig(stop=stop)
+@pytest.mark.parametrize('stop', [('a', ''), ('', ''), ('ab', 'b'), ('a', 'a'), '\udcff', ('a' * 600, 'b' * 600)])
+@pytest.mark.parametrize('group', [ExportConfig, SampleConfig])
+def test_stop_texts_that_contradict_each_other_are_refused(group, stop):
+  with pytest.raises(UserError, match=r'--stop[=:]'):
+    group(stop=stop)
 
 
 def test_stop_texts_of_the_flag():
-  assert ExportConfig(stop='\n\n|User:').stop_texts == [b'\n\n', b'User:'] and ExportConfig().stop_texts == []
+  several = parse(['charlm-export', '--stop=\\n\\n', '--stop=User:|x'], (ExportConfig,))
+  assert ExportConfig(**several).stop_texts == [b'\n\n', b'User:|x']
+  none = parse(['charlm-export', '--stop='], (ExportConfig,))
+  assert ExportConfig().stop_texts == ExportConfig(**none).stop_texts == []
