@@ -134,7 +134,8 @@ IGNORED = [  # the flag without effect, what makes it so
 @pytest.mark.parametrize('group,ignored,beside', IGNORED, ids=str)
 def test_flags_without_effect_are_refused_where_they_were_set(group, ignored, beside):
   (name, value), (cause, choice) = *ignored.items(), *beside.items()
-  with pytest.raises(UserError, match=f'^{typed.assigned(name, value)} has no effect beside --{cause}={choice}.*: expected'):
+  told = f'^{typed.assigned(name, value)} has no effect beside --{cause}={choice}.*: expected'
+  with pytest.raises(UserError, match=told):
     group(**ignored, **beside)
   at_default = group(**beside, **{name: getattr(group(), name)})  # as a saved configuration holds it
   assert group(**dataclasses.asdict(at_default)) == at_default
