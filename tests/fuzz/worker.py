@@ -48,7 +48,9 @@ def call(module, arguments, folder, stdin, stdout, stderr):
 
 def check_exports_here():
   """Has exports prove themselves in this process, not in a new one for each, as tests of the export do."""
-  from charlm.serving import answer, check
+  from charlm.commands import console
+  with console.quietly():
+    from charlm.serving import answer, check
   check._run = lambda command, folder: answer.answer(*command[3:6])
 
 
