@@ -1,14 +1,13 @@
 """Flags of charlm-sample."""
 import dataclasses
 
-from flags import typed
+from flags import served, typed
 from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
 
 # What a server can do; the rest is chosen at its export.
-SERVED = ('server', 'model', 'prompt', 'prompt_file', 'length', 'temperature', 'top_k', 'top_p', 'seed', 'num_samples',
-          'interactive')
+SERVED = 'prompt', 'prompt_file', 'length', 'temperature', 'top_k', 'top_p', 'seed', 'num_samples', 'interactive'
 MOST_SAMPLES = 10**6  # texts for a prompt
 
 
@@ -64,10 +63,8 @@ class SampleConfig(Checked):
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
                        short='Which weights: best (by validation loss) or last')
-  server: str = field('', 'Address of a server that has the model, http://HOST:PORT, https://... or grpc://HOST:PORT, '
-                      'in place of --workdir.', short='Address of a server that has the model')
-  model: str = field('charlm', "The server's name for the model.", only_with='server',
-                     short="The server's name for the model")
+  server: str = served.server()
+  model: str = served.model()
 
   @property
   def window(self) -> int:
@@ -76,7 +73,7 @@ class SampleConfig(Checked):
 
   def check(self) -> None:
     if self.server:
-      self._check_served()
+      served.check(self, SERVED)
     typed.separate('stop', self.stop)
     typed.check_sought('ban', self.ban)
     if self.prompt and self.prompt_file:
@@ -89,13 +86,3 @@ class SampleConfig(Checked):
                       f'{MOST_SAMPLES:,} texts for a prompt, found {self.num_samples * self.best_of:,}')
     if self.interactive and self.num_samples > 1:
       raise UserError(f'--interactive with --num_samples={self.num_samples}: expected one sample at a time')
-
-  def _check_served(self) -> None:
-    """Raises UserError where --server is no address, or an option is given that a server does not know."""
-    if not self.server.startswith(('http://', 'https://', 'grpc://')):
-      raise UserError(f'--server={self.server}: expected http://HOST:PORT, https://HOST:PORT or grpc://HOST:PORT')
-    for f in dataclasses.fields(self):
-      value = getattr(self, f.name)
-      if f.name not in SERVED and value != f.default:
-        raise UserError(f'{typed.assigned(f.name, value)} has no effect with --server={self.server}: expected it '
-                        'left out. A server takes --' + ', --'.join(SERVED[2:]))

@@ -1,6 +1,8 @@
 """Flags of charlm-score."""
 import dataclasses
 
+from flags import served
+from flags.errors import UserError
 from flags.network import RECURRENCE_HELP
 from flags.schema import Checked, field
 
@@ -29,8 +31,17 @@ class ScoreConfig(Checked):
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
   weights: str = field('best', 'Which weights: best (by validation loss) or last.', choices=['best', 'last'],
                        short='Which weights: best (by validation loss) or last')
+  server: str = served.server()
+  model: str = served.model()
 
   @property
   def by_line(self) -> bool:
     """Whether lines are told of."""
     return self.lines or self.sort or self.output == 'jsonl'
+
+  def check(self) -> None:
+    if self.server:
+      served.check(self, ['output'])
+      if self.output == 'jsonl':
+        raise UserError(f'--output=jsonl with --server={self.server}: expected text or json, as a server tells of '
+                        'whole texts only')

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from charlm.commands import console
+from charlm.commands import console, remote_scores
 from charlm.evaluation import given_texts, page, surprise
 from charlm.evaluation.surprise import Span
 from charlm.workdir import layout
@@ -29,12 +29,18 @@ def main(given: dict[str, Any]) -> None:
   charlm-score --workdir=runs/mine FILE...                     of each text; - is standard input
   charlm-score --workdir=runs/mine FILE... --sort              the most surprising lines first
   charlm-score --workdir=runs/mine FILE... --html=OUT.html     a page to look at
+  charlm-score --server=http://localhost:8501 --model=mine FILE...
 
   FILE is a file, a folder or a glob, also compressed, as for charlm-train --corpus. Each text is
-  scored by itself, after an empty prompt, so that all of its tokens count.
+  scored by itself, after an empty prompt, so that all of its tokens count. With --server a served
+  model does the work, and TensorFlow is not needed here.
   """
   files = given.pop('files')
   config = ScoreConfig(**given)
+  if config.server:
+    tell(config, remote_scores.scored(given_texts.find(files), config.server, config.model),
+         {'server': config.server, 'model': config.model})
+    return
   layout.read_config(config.workdir)
   found = given_texts.find(files)
   if config.html:
@@ -94,7 +100,7 @@ def scored(found: Sequence[given_texts.Given], opened: 'TrainedModel', separator
     yield surprise.whole(text, scores)
 
 
-def tell(config: ScoreConfig, texts: Iterable[Span], model: dict[str, Any]) -> None:
+def tell(config: ScoreConfig, texts: Iterable[Any], model: dict[str, Any]) -> None:
   """Prints what the flags ask for. model: facts of it, {name: JSON value}."""
   told = records(config, texts)
   if config.output == 'jsonl':
@@ -115,7 +121,7 @@ def tell(config: ScoreConfig, texts: Iterable[Span], model: dict[str, Any]) -> N
         print(row(record))
 
 
-def records(config: ScoreConfig, texts: Iterable[Span]) -> Iterator[tuple[str, dict[str, Any]]]:
+def records(config: ScoreConfig, texts: Iterable[Any]) -> Iterator[tuple[str, dict[str, Any]]]:
   """What is told: (lines, texts or total; JSON object), lines before the text that they are of, the total last."""
   lines: list[dict[str, Any]] = []
   wholes: list[dict[str, Any]] = []

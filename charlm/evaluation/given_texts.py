@@ -91,6 +91,13 @@ def read(given: Given, tokenizer: Tokenizer, *, separator: bytes | None, on_inva
   return found
 
 
+def read_bytes(given: Given) -> bytes:
+  """The bytes of a text as they are. Raises UserError where they cannot be read."""
+  with _unflagged(), TextReader(given.text, spec=given.spec, action=f'reading {shown(given.name)}',
+                                progress=True) as reader:
+    return b''.join(reader)
+
+
 @contextlib.contextmanager
 def _unflagged() -> Iterator[None]:
   """Takes the flag out of the messages of corpora, which are named without one here."""
