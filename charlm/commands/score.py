@@ -3,11 +3,14 @@ import collections
 import contextlib
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from charlm.commands import console, remote_scores
+from charlm import client
+from charlm.client.client import Score
+from charlm.client.transport import ServerError
+from charlm.commands import console
 from charlm.evaluation import given_texts, page, surprise
 from charlm.evaluation.surprise import Span
 from charlm.workdir import layout
@@ -20,6 +23,7 @@ from flags.score import ScoreConfig
 if TYPE_CHECKING:
   from charlm.workdir.trained_model import TrainedModel
 
+REQUEST_BYTES, REQUEST_TEXTS = 2**16, 64  # that a server is sent at once, unless a single text is longer
 HEADING = ' bits/char  bits/byte   characters        bytes       tokens  text'
 
 
@@ -38,7 +42,7 @@ def main(given: dict[str, Any]) -> None:
   files = given.pop('files')
   config = ScoreConfig(**given)
   if config.server:
-    tell(config, remote_scores.scored(given_texts.find(files), config.server, config.model),
+    tell(config, scored_by_server(given_texts.find(files), config.server, config.model),
          {'server': config.server, 'model': config.model})
     return
   layout.read_config(config.workdir)
@@ -100,6 +104,54 @@ def scored(found: Sequence[given_texts.Given], opened: 'TrainedModel', separator
     yield surprise.whole(text, scores)
 
 
+class ServedText(NamedTuple):
+  """A text and its score: what is told of it, as of a `surprise.Span`."""
+  text: given_texts.Given
+  score: Score
+
+  def figures(self) -> dict[str, Any]:
+    """As `surprise.Span.figures`."""
+    one = self.score
+    return surprise.figures(-one.log_prob, tokens=one.num_tokens, bytes=one.num_bytes, characters=one.num_characters)
+
+
+def scored_by_server(found: Iterable[given_texts.Given], server: str, model: str) -> Iterator[ServedText]:
+  """Sends texts to a server, several short ones in a request, and waits for their scores.
+
+  Args:
+    found: the texts.
+    server: its address.
+    model: the server's name for it.
+
+  Raises:
+    UserError: a text cannot be read.
+    RunError: the server refuses a text, such as one beyond its limits, or cannot be reached.
+  """
+  with client.Client(server, model=model) as connection:
+    for group in _groups(found):
+      try:
+        scores = connection.score([data for _, data in group])
+      except ServerError as error:
+        more = f' and {len(group) - 1} more' if len(group) > 1 else ''
+        raise RunError(f'{shown(group[0][0].name)}{more}: {error}') from error
+      yield from (ServedText(given, score) for (given, _), score in zip(group, scores, strict=True))
+
+
+def _groups(found: Iterable[given_texts.Given]) -> Iterator[Sequence[tuple[given_texts.Given, bytes]]]:
+  """The texts and their bytes, as many in a group as a request holds."""
+  group: list[tuple[given_texts.Given, bytes]] = []
+  size = 0
+  for given in found:
+    data = given_texts.read_bytes(given)
+    if group and (size + len(data) > REQUEST_BYTES or len(group) == REQUEST_TEXTS):
+      yield group
+      group, size = [], 0
+    group.append((given, data))
+    size += len(data)
+  if group:
+    yield group
+
+
 def tell(config: ScoreConfig, texts: Iterable[Any], model: dict[str, Any]) -> None:
   """Prints what the flags ask for. model: facts of it, {name: JSON value}."""
   told = records(config, texts)
@@ -113,9 +165,10 @@ def tell(config: ScoreConfig, texts: Iterable[Any], model: dict[str, Any]) -> No
       by_kind[kind].append(record)
     print(json.dumps({**by_kind, 'total': by_kind['total'][0], **model}))
   else:
-    print(HEADING)
     number = 0
-    for kind, record in told:
+    for n, (kind, record) in enumerate(told):
+      if not n:  # a failure at the first text has nothing before it
+        print(HEADING)
       number += kind == 'texts'
       if kind != 'total' or number > 1:
         print(row(record))

@@ -157,8 +157,9 @@ def test_what_score_refuses(finished, here, capsys, arguments, words):
   assert {path: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
 
 
-@pytest.mark.parametrize('data, words', [(b'', '0 bytes'), (gzip.compress(b'a', mtime=0), 'is gzip; unpack it first: gunzip'),
-                                         (b'%PDF-1.4\n\0', 'is a PDF')])
+@pytest.mark.parametrize('data, words', [
+    (b'', '0 bytes'), (gzip.compress(b'a', mtime=0), 'is gzip; unpack it first: gunzip'),
+    (b'%PDF-1.4\n\0', 'is a PDF')])
 def test_standard_input_that_is_no_text_is_refused(finished, monkeypatch, capsys, data, words):
   monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(data)))
   with pytest.raises(SystemExit) as exit_:

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 import stand_in
-from charlm.commands import remote_scores, score
+from charlm.commands import score
 from charlm.serving.signatures import ServedModel
 from charlm.workdir import trained_model
 from flags.serving import ExportConfig
@@ -32,7 +32,7 @@ def files(tmp_path):
 
 @pytest.mark.parametrize('texts', [1, 64])
 def test_a_server_scores_as_the_workdir_does(address, finished, files, capsys, monkeypatch, texts):
-  monkeypatch.setattr(remote_scores, 'REQUEST_TEXTS', texts)
+  monkeypatch.setattr(score, 'REQUEST_TEXTS', texts)
   found, wanted = [], []
   for where, one in ((f'--server={address}', found), (f'--workdir={finished}', wanted)):
     score.run(['charlm-score', where, '--output=json', *files])
