@@ -100,9 +100,16 @@ class Session:
       constraints: what else decides which token is written.
       options: top_k, top_p, min_p, as in `decoding.generate`.
     """
-    self._seeds, self._options = np.asarray(seeds), DEFAULTS | {'temperature': temperature, **options}
     self._step, self._begin = model.stepper(), (tf.zeros([1, model.vocab_size]), model.initial_state(1))
+    self._choose(np.asarray(seeds), DEFAULTS | {'temperature': temperature, **options})
     self._constrain(constraints)
+
+  def _choose(self, seeds: np.ndarray, options: dict[str, float]) -> None:
+    """Makes the inputs that stay the same from call to call."""
+    self._seeds, self._options, most = seeds, options, self._begin[0].shape[1]
+    self._inputs = tf.constant(seeds, tf.int64), {
+        name: tf.constant(min(value, most) if name == 'top_k' else value, DTYPES[name])
+        for name, value in options.items()}
 
   def _constrain(self, constraints: Constraints | None) -> None:
     """Makes what is to be compiled."""
@@ -120,7 +127,7 @@ class Session:
     of two.
     """
     other = copy.copy(self)
-    other._seeds, other._options = self._seeds if seeds is None else np.asarray(seeds), self._options | options
+    other._choose(self._seeds if seeds is None else np.asarray(seeds), self._options | options)
     return other
 
   def constrained(self, constraints: Constraints) -> 'Session':
@@ -185,13 +192,11 @@ class Session:
     """Writes `length` tokens in each text. A state of one text may be given for all B."""
     parts, rows = [], len(self._seeds)
     state = state if len(state.written) == rows else take(state, [0] * rows)
-    write, most = self.writer(), self._begin[0].shape[1]
-    options = {name: tf.constant(min(value, most) if name == 'top_k' else value, DTYPES[name])
-               for name, value in self._options.items()}
+    write = self.writer()
     for first in range(0, length, WRITE_TOKENS):
       count = min(WRITE_TOKENS, length - first)
       part = write(state.logits, state.network_state, tf.constant(count), tf.constant(state.written, tf.int64),
-                   tf.constant(self._seeds, tf.int64), options)
+                   *self._inputs)
       parts.append([part.tokens.numpy()[:, :count], part.log_probs.numpy()[:, :count]])
       state = SessionState(part.logits, part.state, state.written + count)
     tokens, log_probs = (np.concatenate(arrays, 1) for arrays in zip(*parts, strict=True))

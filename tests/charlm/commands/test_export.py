@@ -12,6 +12,7 @@ from flags.config import Config
 from flags.network import ModelConfig
 
 
+@pytest.mark.slow
 def test_command_says_where_the_model_went(tmp_path, capsys, monkeypatch):
   monkeypatch.setattr(check, 'check', lambda *given: None)  # it takes a process; tests of serving have it
   folder, tokenizer = tmp_path / 'workdir', ByteTokenizer()

@@ -33,7 +33,7 @@ def opened(tokenizer, seed=0):
   one = slow_model.random_model(tokenizer.vocab_size)
   one.output_kernel.assign(one.output_kernel * 3)
   state = {'step': seed, 'text': '', 'tokenizer': tokenizer.fingerprint}
-  return TrainedModel(Config(model=one.config), tokenizer, one, state)
+  return TrainedModel(Config(model=one.config), tokenizer, one, state, 'last')
 
 
 @pytest.fixture(scope='module')

@@ -77,6 +77,7 @@ def test_a_folder_that_may_not_be_written_is_refused(quick, tmp_path, monkeypatc
   assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_weights_are_no_part_of_the_graph(exported):
   """A graph holds 2 GB at most, and a server copies its constants."""
   folder = exported()
