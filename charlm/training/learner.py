@@ -1,6 +1,6 @@
-"""One training step and one evaluation pass, compiled, under a tf.distribute strategy."""
+"""Training steps and an evaluation pass, compiled, under a tf.distribute strategy."""
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -51,7 +51,9 @@ class Learner:
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
     # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
     self._gradients = tf.function(self._replica_gradients, jit_compile=True, autograph=False)
-    self._step = tf.function(self._train, jit_compile=distribution.replicas == 1, autograph=False)
+    alone = distribution.replicas == 1
+    self._step = tf.function(self._train, jit_compile=alone, autograph=False)
+    self._steps = tf.function(self._train_several, jit_compile=alone, autograph=False)
 
   @property
   def variables(self) -> list:
@@ -85,7 +87,47 @@ class Learner:
       objectives report; scalar tensors over all replicas. And the carry after S = T - overlap tokens.
     """
     metrics, carry = self._step(batch, carry, StepDecisions(*(tf.constant(x, tf.float32) for x in decisions)))
-    return tf.nest.map_structure(lambda m: self.distribution.values(m)[0], metrics), carry
+    return self._first(metrics), carry
+
+  def steps(self, batches: Sequence[Batch], carry: Any,
+            decisions: Sequence[StepDecisions]) -> tuple[dict[str, tf.Tensor], Any]:
+    """Trains on several chunks of every row, one after the other, in one call: as so many calls of `step`.
+
+    An accelerator then does not wait for Python between steps.
+
+    Args:
+      batches: of one length.
+      carry: the state before the first chunk.
+      decisions: what each step is told.
+
+    Returns:
+      As `step`, with metrics [K] of K steps.
+    """
+    told = StepDecisions(*(tf.constant(x, tf.float32) for x in zip(*decisions, strict=True)))
+    metrics, carry = self._steps(tuple(batches), carry, told)
+    return self._first(metrics), carry
+
+  def _first(self, metrics: dict[str, Any]) -> dict[str, tf.Tensor]:
+    """The metrics of the first replica, which are the same in all."""
+    return {name: self.distribution.values(value)[0] for name, value in metrics.items()}
+
+  def _train_several(self, batches: tuple[Batch, ...], carry: Any,
+                     decisions: StepDecisions) -> tuple[dict[str, Any], Any]:
+    run = self.distribution.strategy.run
+    stacked = run(lambda *b: Batch(*(None if x[0] is None else tf.stack(x) for x in zip(*b, strict=True))), batches)
+
+    def step(k: tf.Tensor, carry: Any, collected: dict[str, tf.TensorArray]) -> tuple:
+      batch = run(lambda b: Batch(*(None if x is None else x[k] for x in b)), (stacked,))
+      metrics, carry = self._train(batch, carry, StepDecisions(*(d[k] for d in decisions)))
+      metrics = self._first(metrics)
+      return k + 1, carry, {name: array.write(k, metrics[name]) for name, array in collected.items()}
+
+    names = [*(name for objective in self.objectives for name in objective.reports), 'gradient_norm', 'learning_rate']
+    count = len(batches)
+    arrays = {name: tf.TensorArray(tf.float32, count, element_shape=[]) for name in names}
+    _, carry, collected = tf.while_loop(lambda k, *_: k < count, step, (tf.constant(0), carry, arrays),
+                                        maximum_iterations=count)
+    return {name: array.stack() for name, array in collected.items()}, carry
 
   def _train(self, batch: Batch, carry: Any, decisions: StepDecisions) -> tuple[dict[str, Any], Any]:
     step = self.optimizer.iterations.value

@@ -35,7 +35,11 @@ class Objective:
 
   In each training step the learner calls `before_step`, then the objective itself and `own_gradients` in every replica,
   and at last `learn` with the sums over all replicas.
+
+  Attributes:
+    reports: the names of what it reports.
   """
+  reports: Sequence[str] = ()
 
   @property
   def variables(self) -> Sequence[tf.Variable]:

@@ -82,12 +82,13 @@ def mix(config: TrainConfig, progress: tf.Tensor | float) -> tf.Tensor | float:
 
 class MultiStep(Objective):
   """Moves a share of the loss, --multi_step_weight, from the teacher-forced pass to the rollouts."""
+  reports = 'multi_step_nats',
 
   def __init__(self, config: TrainConfig, feeding: SelfFeeding):
     self.weight, self.feeding = config.multi_step_weight, feeding
 
   def __call__(self, forward: ForwardPass) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-    """As `Objective.__call__`; reports `multi_step_nats`."""
+    """As `Objective.__call__`."""
     made = forward.once(self.feeding)
     logits, _ = made.self_fed
     in_rollouts = tf.reduce_sum(losses.nats(logits, made.rollouts.targets) * made.rollouts.weight)

@@ -87,6 +87,7 @@ class Discriminator(tf.Module):
 
 class ProfessorForcing(Objective):
   """The discriminator, its optimizer, and its accuracy in the last training step."""
+  reports = 'discriminator_accuracy',
 
   def __init__(self, config: TrainConfig, model: LanguageModel, feeding: SelfFeeding):
     """config: with the flags of --professor_forcing. model: what is trained. feeding: runs rollouts, with_teacher."""

@@ -3,41 +3,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-import learners
 from charlm.evaluation import scoring
 from charlm.evaluation.scoring import PlainScorer
 from charlm.network import losses
-from charlm.network.backend import choice, kernels
+from charlm.network.backend import kernels
 from charlm.network.backend.native import NativeBackend
-from charlm.network.model import LanguageModel
-from charlm.training import distribution, learner
+from charlm.training import learner
 from charlm.training.learner import StepDecisions
 from data_pipeline import streams
 from data_pipeline.rows import evaluation_rows, training_rows
-from flags.network import ModelConfig
-
-V = 11
-TEXT = (np.random.default_rng(0).integers(0, 2, 3000).cumsum() % V).astype(np.uint8)  # each token the last, or one more
-STARTS = np.array([0, 3, 4, 40, 199, 200, 201, 999, 1500, 2990])  # of documents, each after the last token before it
-SMALL = dict(units=12, layers=2, embedding_size=5, input_units=7)
-
-
-RECIPES = [  # of everything that the model can be made of and drop
-  dict(overlap=5, layers=1, dropout=0.3, recurrent_dropout=0.2, zoneout=0.1,
-       train=dict(multi_step=6, multi_step_mix=0.9, professor_forcing=0.5)),
-  dict(overlap=5, layers=1, cell='lstm', cell_norm=True, norm='joint', tie_embeddings=True, initial_state='noise',
-       reset_probability=0.25, input_dropout=0.2, output_dropout=0.2, embedding_dropout=0.1, weight_drop=0.2,
-       zoneout=0.3, zoneout_output=0.1, activation_penalty=0.5, temporal_penalty=0.5, dropout_per='sequence',
-       train=dict(multi_step=6, multi_step_input='expected', multi_step_schedule='linear')),
-]
-
-
-def make(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, recurrence='auto', **model):
-  config = ModelConfig(**{**SMALL, **model})
-  with distribution.make_strategy(strategy).scope():
-    network = LanguageModel(config, V, seed=3, backend=choice.choose(recurrence, config))
-  return learners.make(network, strategy=strategy, batch_size=batch_size, longest=longest, overlap=overlap,
-                       **(train or {}))
+from learners import RECIPES, SMALL, STARTS, TEXT
+from learners import small as make
 
 
 def train(one, steps, *, length=20, overlap=0, starts=None):
