@@ -18,6 +18,10 @@ class RunConfig(Checked):
   preset: str = field('', 'A named set of flags that comes with charlm, such as demo; flags given beside it win.',
                       choices=['', *PRESETS], short='A named set of flags, such as demo; flags given beside it win')
   recurrence: str = field('auto', RECURRENCE_HELP, choices=['auto', 'xla', 'native'])
+  steps_per_call: int = field(1, 'Training steps in one call of the compiled program, so that an accelerator does not '
+                              'wait for Python between short steps. Reports, evaluations and the like fall between '
+                              'calls: steps just before them, and at the end of a pass, are taken one by one. The bits '
+                              'are those of 1.', minimum=1, maximum=1000)
   profile: bool = field(False, 'Profile ten steps, soon after the start, for the Profile page of TensorBoard (pip '
                         'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')
 

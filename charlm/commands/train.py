@@ -71,9 +71,10 @@ def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, 
   if not resumes:
     config = fitted(config, given, files, tokenizer.vocab_size, distribution.replicas)
   check_fits(config.data, files)
-  checks.check(config, files, distribution.replicas)
+  checks.check(config, files, distribution.replicas, run_config.steps_per_call)
   learner = make_learner(config, tokenizer.vocab_size, backend, distribution, weights)
-  run_ = trainer.Run(workdir, config, checkpoint.identity(tokenizer, files), run_config.profile)
+  run_ = trainer.Run(workdir, config, checkpoint.identity(tokenizer, files), run_config.profile,
+                     run_config.steps_per_call)
   one = trainer.Trainer(run_, files, learner, Budget(config.train, files.get('valid'), started=started),
                         session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   if resumes:

@@ -5,19 +5,22 @@ from charlm.network.runtime import memory_bytes
 from charlm.training.chunks import steps_of_epoch
 from flags.config import Config
 from flags.errors import UserError
+from flags.training import TrainConfig
 
 
-def check(config: Config, files: dict[str, Any], replicas: int) -> None:
+def check(config: Config, files: dict[str, Any], replicas: int, steps_per_call: int = 1) -> None:
   """Raises UserError where a run cannot be trained as it is configured.
 
   Args:
     config: all choices.
     files: {split: TokenFile}.
     replicas: devices that share the rows.
+    steps_per_call: as the flag.
   """
   check_validation(config, 'valid' in files)
   check_replicas(config, replicas)
   check_memory(config)
+  check_steps_per_call(steps_per_call, config.train)
   config.train.check_epochs(steps_of_epoch(config.data, files['train'].num_tokens))
 
 
@@ -33,6 +36,16 @@ def check_replicas(config: Config, replicas: int) -> None:
   if config.data.batch_size % replicas:
     raise UserError(f'--batch_size={config.data.batch_size}: expected a multiple of the {replicas} devices of '
                     f'--strategy={config.train.strategy}')
+
+
+def check_steps_per_call(count: int, config: TrainConfig) -> None:
+  """Refuses --steps_per_call where no call could take so many, or a step cannot be told in advance what it follows."""
+  if count > 1 and config.max_minutes and not config.steps and not config.epochs:
+    raise UserError(f'--steps_per_call={count}: the learning rate follows the clock where --max_minutes alone limits a '
+                    'run; expected --steps or --epochs, too')
+  for name in ('report_every', 'eval_every', 'save_every', 'sample_every'):
+    if 0 < (every := getattr(config, name)) < count:
+      raise UserError(f'--steps_per_call={count}: expected at most --{name}={every}')
 
 
 def check_memory(config: Config) -> None:

@@ -21,7 +21,7 @@ class TrainingChunks:
     self._config, self._file, self._distribution = config, file, distribution
     self._rows = training_rows(file.num_tokens, config.batch_size)
     self.cursor = Cursor()
-    self._length = 0
+    self._length, self._counts = 0, set[int]()  # of the chunks so far: their length, how many at once
     self._stream: Iterator[Any] = iter(())
 
   def state(self) -> dict[str, Any]:
@@ -41,20 +41,36 @@ class TrainingChunks:
     lengths = self._config.lengths
     return lengths[min(int(progress * len(lengths)), len(lengths) - 1)]
 
-  def next(self, progress: float) -> tuple[Any, int, bool]:
-    """Moves on by one chunk.
+  def ahead(self, count: int, progress: float) -> list[float]:
+    """The passes over the text before each of the next chunks: of `count`, or fewer where the pass ends.
+
+    Args:
+      count: how many.
+      progress: share of the run that is done.
+    """
+    length, cursor = self.length(progress), self.cursor
+    found: list[float] = []
+    while len(found) < count and cursor.epoch == self.cursor.epoch:
+      found.append(self._rows.epochs(cursor))
+      cursor = self._rows.after(cursor, length=length, stride=length - self._config.chunk_overlap)
+    return found
+
+  def next(self, progress: float, count: int = 1) -> tuple[list[Any], int, bool]:
+    """Moves on by `count` chunks, all of the length that has its turn.
 
     Returns:
-      the batch, per replica where there are several; its tokens; and whether it is the first of its length, for which
-      the step has yet to be compiled.
+      the batches, per replica where there are several; their tokens; and whether they are the first of their length and
+      count, for which the step has yet to be compiled.
     """
-    length, first = self.length(progress), False
+    length, first = self.length(progress), count not in self._counts
     if length != self._length:
-      self._length, first = length, True
+      self._length, first, self._counts = length, True, set()
       self._stream = self._open(length)
-    batch = next(self._stream)
-    self.cursor = self._rows.after(self.cursor, length=length, stride=length - self._config.chunk_overlap)
-    return batch, self._config.batch_size * length, first
+    self._counts.add(count)
+    batches = [next(self._stream) for _ in range(count)]
+    for _ in range(count):
+      self.cursor = self._rows.after(self.cursor, length=length, stride=length - self._config.chunk_overlap)
+    return batches, count * self._config.batch_size * length, first
 
   def _open(self, length: int) -> Iterator[Any]:
     file, offset = self._file, self.cursor.offset

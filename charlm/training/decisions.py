@@ -3,6 +3,7 @@
 Clocks, signals and losses come together here and nowhere else. Whoever takes part in a run (other replicas, other
 hosts) is to be handed these decisions, and must not make its own.
 """
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from charlm.training.budget import Budget
@@ -27,19 +28,36 @@ class Due(NamedTuple):
 class Decisions:
   """Takes all decisions of a run."""
 
-  def __init__(self, config: TrainConfig, budget: Budget, monitor: LossMonitor):
-    self.config, self.budget, self.monitor = config, budget, monitor
+  def __init__(self, config: TrainConfig, budget: Budget, monitor: LossMonitor, steps_per_call: int = 1):
+    """steps_per_call: taken together where nothing is due between them."""
+    self.config, self.budget, self.monitor, self.steps_per_call = config, budget, monitor, steps_per_call
 
   def before_step(self, step: int, epochs: float) -> StepDecisions:
     """How the step after `step` steps is taken."""
     return StepDecisions(self.budget.progress(step, epochs), self.monitor.rate_scale, self.monitor.average_share(step))
 
-  def after_step(self, step: int, epochs: float, *, interrupted: bool) -> Due:
-    """What is due after `step` steps."""
+  def before_call(self, step: int, epochs: Sequence[float]) -> list[StepDecisions]:
+    """How the next steps are taken that one call takes: --steps_per_call, or one.
+
+    It is one where fewer are left of the pass, something is due before the last of them, or the run may be over.
+
+    Args:
+      step: steps done.
+      epochs: passes over the text before each of the next steps.
+    """
+    count, config = self.steps_per_call, self.config
+    every = [n for n in (config.report_every, config.eval_every, config.save_every, config.sample_every) if n]
+    due = any(step % n + count > n for n in every)
+    steps = [self.before_step(step + k, passes) for k, passes in enumerate(epochs)]
+    together = len(steps) == count and not due and steps[-1].progress < 1
+    return steps if together else steps[:1]
+
+  def after_step(self, step: int, epochs: float, *, interrupted: bool, taken: int = 1) -> Due:
+    """What is due after `step` steps, of which the last call took `taken`."""
     config, stop = self.config, self._why_stop(step, epochs)
 
     def due(every: int) -> bool:
-      return bool(every) and step % every == 0
+      return bool(every) and step % every < taken
 
     report, evaluate, save = (bool(stop) or due(every) for every in (
         config.report_every, config.eval_every, config.save_every))

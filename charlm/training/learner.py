@@ -103,7 +103,7 @@ class Learner:
     Returns:
       As `step`, with metrics [K] of K steps.
     """
-    told = StepDecisions(*(tf.constant(x, tf.float32) for x in zip(*decisions, strict=True)))
+    told = tuple(tf.constant(x, tf.float32) for x in zip(*decisions, strict=True))
     metrics, carry = self._steps(tuple(batches), carry, told)
     return self._first(metrics), carry
 
@@ -112,7 +112,8 @@ class Learner:
     return {name: self.distribution.values(value)[0] for name, value in metrics.items()}
 
   def _train_several(self, batches: tuple[Batch, ...], carry: Any,
-                     decisions: StepDecisions) -> tuple[dict[str, Any], Any]:
+                     decisions: tuple[tf.Tensor, ...]) -> tuple[dict[str, Any], Any]:
+    """As `steps`. decisions: each of StepDecisions, [K]."""
     run = self.distribution.strategy.run
     stacked = run(lambda *b: Batch(*(None if x[0] is None else tf.stack(x) for x in zip(*b, strict=True))), batches)
 

@@ -15,7 +15,7 @@ from charlm.network.model import LanguageModel
 from charlm.training.budget import Budget
 from charlm.training.chunks import TrainingChunks
 from charlm.training.decisions import COLLECT_EVERY, Decisions, Due
-from charlm.training.learner import DistributedScorer, Learner
+from charlm.training.learner import DistributedScorer, Learner, StepDecisions
 from charlm.training.loss_monitor import LossMonitor
 from charlm.training.terminal import Terminal
 from charlm.workdir import checkpoint, metrics, plot, variables
@@ -30,6 +30,7 @@ class Run(NamedTuple):
   config: Config
   identity: dict[str, Any]  # what the weights belong to, named in each checkpoint: vocab_size, tokenizer, text
   profile: bool = False  # whether to profile some steps
+  steps_per_call: int = 1  # training steps that one call takes, at most
 
 
 class Trainer:
@@ -55,14 +56,14 @@ class Trainer:
       budget: how long.
       write_sample: writes a text now and then, to print and keep; None writes none.
     """
-    self.workdir, self.config, self.identity, _ = run
+    self.workdir, self.config, self.identity = run.workdir, run.config, run.identity
     self.learner, self.budget = learner, budget
     self.files, self.valid_file, self.write_sample = files, files.get('valid'), write_sample
     self.scorer = DistributedScorer(learner.evaluated, learner.distribution)
     self.chunks = TrainingChunks(run.config.data, files['train'], learner.distribution)
     self.monitor, self.metrics = LossMonitor(run.config.train), metrics.StepMetrics()
     self.members: list[Any] = [self.chunks, self.budget, self.monitor, self.metrics]
-    self.decisions = Decisions(run.config.train, budget, self.monitor)
+    self.decisions = Decisions(run.config.train, budget, self.monitor, run.steps_per_call)
     self.step, self.tokens, self.finished = 0, 0, ''
     self.carry, self.saved_step = learner.initial_carry(), 0
     self.uncollected: list[dict[str, tf.Tensor]] = []
@@ -89,24 +90,28 @@ class Trainer:
       if not self.finished:
         with Terminal(self._progress()).open() as self.terminal:
           while not self.finished:
-            self._do(self._train_step())
+            self._do(self._train_call())
       if self.profiled and self.step <= self.profiled[0]:
         print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
       plot.try_to_draw(self.workdir)
 
-  def _train_step(self) -> Due:
-    """-> what is due after it."""
-    decisions, epoch = self.decisions.before_step(self.step, self.chunks.epochs()), self.chunks.cursor.epoch
-    batch, tokens, compiles = self.chunks.next(decisions.progress)
+  def _train_call(self) -> Due:
+    """Takes the steps of one call -> what is due after them."""
+    told, epoch = self._next_steps(), self.chunks.cursor.epoch
+    batches, tokens, compiles = self.chunks.next(told[0].progress, len(told))
     began = time.perf_counter()
-    with self.writer.tensorboard.profile(self.step, self.profiled):
-      step_metrics, self.carry = self.learner.step(batch, self.carry, decisions)
+    with self.writer.tensorboard.profile(self.step, len(told), self.profiled):
+      if len(told) == 1:
+        step_metrics, self.carry = self.learner.step(batches[0], self.carry, told[0])
+      else:
+        step_metrics, self.carry = self.learner.steps(batches, self.carry, told)
     self.uncollected.append(step_metrics)
-    self.step += 1
+    self.step += len(told)
     if self.chunks.cursor.epoch > epoch:
       self._collect()
       self.monitor.end_epoch()
-    due = self.decisions.after_step(self.step, self.chunks.epochs(), interrupted=self.terminal.interrupted)
+    due = self.decisions.after_step(self.step, self.chunks.epochs(), interrupted=self.terminal.interrupted,
+                                    taken=len(told))
     if due.collect:
       self._collect()
     if not compiles:  # which is no measure of speed
@@ -114,6 +119,13 @@ class Trainer:
       self.budget.tokens_per_second = self.metrics.tokens_per_second()
     self.terminal.show(self.step, self._progress(), self.metrics, self.monitor.best_nats)
     return due
+
+  def _next_steps(self) -> list[StepDecisions]:
+    """What the steps of the next call are told: --steps_per_call of them, of one length, or one."""
+    chunks, many = self.chunks, self.decisions.steps_per_call
+    told = self.decisions.before_call(self.step, chunks.ahead(many, self._progress()))
+    same = chunks.length(told[0].progress) == chunks.length(told[-1].progress)
+    return told if same else told[:1]
 
   def _do(self, due: Due) -> None:
     """Reports, evaluates, samples and saves as is due; ends the process where a signal has asked for it."""
@@ -140,9 +152,9 @@ class Trainer:
 
   def _collect(self) -> None:
     """Takes in the metrics of the steps since it was last called. Raises RunError at one that is not finite."""
-    first = self.step - len(self.uncollected) + 1
-    for step, tensors in enumerate(self.uncollected, first):
-      numbers = {name: float(value) for name, value in tensors.items()}
+    steps = [dict(zip(call, numbers, strict=True)) for call in self.uncollected
+             for numbers in zip(*(np.ravel(value).tolist() for value in call.values()), strict=True)]
+    for step, numbers in enumerate(steps, self.step - len(steps) + 1):
       if not self.metrics.add(**numbers):
         raise self._not_finite(f'step {step}: the loss is {numbers["nats"] / numbers["tokens"]} nats with gradient '
                                f'norm {numbers["gradient_norm"]}')

@@ -49,18 +49,24 @@ class TensorBoard:
       self._events.flush()
 
   @contextlib.contextmanager
-  def profile(self, step: int, steps: range) -> Iterator[None]:
-    """Goes around each step, and makes a profile of those in `steps`, or of as many as the run has."""
-    if step not in steps:
+  def profile(self, step: int, taken: int, steps: range) -> Iterator[None]:
+    """Goes around each call, and makes a profile of those with steps in `steps`, or of as many as the run has.
+
+    Args:
+      step: steps done.
+      taken: steps that the call takes.
+      steps: to profile.
+    """
+    if step + taken <= steps.start or step >= steps.stop:
       yield
       return
     if not self._profiled_steps:
       self._profile_folder = layout.tensorboard_folder(self._workdir)
       tf.profiler.experimental.start(os.fsencode(self._profile_folder))
-    self._profiled_steps += 1
+    self._profiled_steps += taken
     with tf.profiler.experimental.Trace('train', step_num=step, _r=1):
       yield
-    if step == steps[-1]:
+    if step + taken >= steps.stop:
       self._end_profile()
 
   def _end_profile(self) -> None:

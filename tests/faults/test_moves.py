@@ -109,10 +109,10 @@ def test_a_file_is_whole_in_a_folder_that_moves_while_it_is_written(tmp_path):
 def test_profiles_are_not_made_at_the_old_place(tmp_path, capsys):
   with lock.locked(tmp_path / 'run') as folder:
     board = tensorboard.TensorBoard(folder)
-    with board.profile(0, range(3)):
+    with board.profile(0, 1, range(3)):
       tf.constant(1.0) + 1.0
     (tmp_path / 'run').rename(tmp_path / 'new')
-    with board.profile(1, range(3)):
+    with board.profile(1, 1, range(3)):
       tf.constant(1.0) + 1.0
     board.close()
   assert not (tmp_path / 'run').exists()

@@ -71,7 +71,7 @@ def test_step_metrics_sums():
 def test_profile_is_of_the_steps_in_range(steps, tmp_path, capsys):
   with metrics.MetricWriter(tmp_path, 0) as writer:
     for step in range(steps):
-      with writer.tensorboard.profile(step, range(2, 4)):
+      with writer.tensorboard.profile(step, 1, range(2, 4)):
         tf.constant(1.0) + 1.0
   assert list((tmp_path / 'tensorboard/plugins/profile').glob('*/*.xplane.pb'))
   assert capsys.readouterr().err.startswith(f'Profiled {min(2, steps - 2)} steps: tensorboard --logdir=')
