@@ -9,6 +9,7 @@ from flags.schema import Checked, field
 # What a server can do; the rest is chosen at its export.
 SERVED = 'prompt', 'prompt_file', 'length', 'temperature', 'top_k', 'top_p', 'seed', 'num_samples', 'interactive'
 MOST_SAMPLES = 10**6  # texts for a prompt
+MOST_SEED = 2**31 - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class SampleConfig(Checked):
                                'times.', escapes=True, short='A text that is never written')
   ban_unknown: bool = field(False, 'Never write the sign that stands for characters which the model does not know '
                             '(U+FFFD).')
-  seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=2**31 - 1,
+  seed: int = field(0, 'The same seed writes the same text.', minimum=0, maximum=MOST_SEED,
                     short='The same seed writes the same text')
   num_samples: int = field(1, 'Texts to write for each prompt, side by side, each with its own random numbers.',
                            minimum=1, maximum=MOST_SAMPLES, short='Texts to write')
@@ -70,6 +71,12 @@ class SampleConfig(Checked):
   def window(self) -> int:
     """Tokens that are looked back on."""
     return self.repetition_window if self.repetition_penalty > 1 else 0
+
+  def check_seeds(self, prompts: int) -> None:
+    """Raises UserError where so many prompts, each with the next seed, come to one that --seed refuses."""
+    if self.seed + prompts - 1 > MOST_SEED:
+      raise UserError(f'--seed={self.seed}: expected at most {MOST_SEED - prompts + 1:,} with {prompts:,} prompts, '
+                      f'which have this seed and the next ones, up to {MOST_SEED:,}')
 
   def check(self) -> None:
     if self.server:

@@ -20,7 +20,7 @@ class Script:
 
   def __init__(self, *texts):
     self.texts = [np.frombuffer(text.encode(), np.uint8) for text in texts]
-    self.calls, self.changes = [], []
+    self.calls, self.changes, self.dropped = [], [], 0
 
   def read(self, prompts, state=None):
     ids, = prompts
@@ -33,6 +33,9 @@ class Script:
     tokens = np.stack([np.resize(np.roll(text, -int(np.max(state.written))), length) for text in self.texts])
     after = State(state.history + BYTES.decode(tokens[0]), state.written + length)
     return Written(tokens, np.zeros(tokens.shape), after)
+
+  def drop(self, tokens):
+    self.dropped += tokens
 
   def change(self, **options):
     self.changes.append(options)

@@ -1,15 +1,18 @@
 """A client of a served model: writes text, says how likely texts are, and streams."""
 import codecs
 import math
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
 from charlm.client.rest import RestTransport
-from charlm.client.transport import Columns, ServerError, Transport
+from charlm.client.transport import Columns, Transport, foreign
 from flags.errors import UserError
 
 BLOCK = 16  # tokens that a request of `stream` asks for
+HALVES = re.compile('[\ud800-\udfff]')  # of characters, which no text has
 
 
 class Generated(NamedTuple):
@@ -56,7 +59,7 @@ class Client:
       retries: how often a request is sent again, after longer and longer pauses, while the server is unavailable.
 
     Raises:
-      UserError: `server` is no such address, or gRPC is not installed.
+      UserError: `server` is no such address, `model` is no text, or gRPC is not installed.
     """
     self._transport = _transport(server, model, version, timeout, retries)
 
@@ -138,18 +141,25 @@ class Client:
       found = self._call('continue', {'state': place.state, 'position': [place.written], 'max_new_tokens': [count],
                                       **options}, 'state', 'text_bytes', 'num_tokens')
       written = found['num_tokens'][0]
+      if written > count:
+        raise foreign(f'the answer to continue: expected at most {count} tokens, found {written}')
       place, left = Place(found['state'], place.written + written), left - written
       yield decoder.decode(found['text_bytes'][0]), place
       if written < count:  # a stop text, or the server's limit
         return
 
   def _call(self, signature: str, inputs: Mapping[str, Sequence[Any]], *outputs: str) -> Columns:
-    """Asks for a signature whose answer must have these outputs, a value for each row."""
+    """Asks for a signature whose answer must have these outputs, a value for each row, of the type of its name."""
     found, rows = self._transport.call(signature, inputs), len(next(iter(inputs.values())))
     wrong = [name for name in outputs if len(found.get(name, [])) != rows]
     if wrong:
-      raise ServerError(f'the answer to {signature} for {rows} rows: expected {rows} values of {wrong[0]}, found '
-                        f'{len(found.get(wrong[0], []))}. Is this a model that charlm-export wrote?')
+      raise foreign(f'the answer to {signature} for {rows} rows: expected {rows} values of {wrong[0]}, found '
+                    f'{len(found.get(wrong[0], []))}')
+    for name in outputs:
+      expected, fits = CHECKS.get(name, COUNT)
+      for value in found[name]:
+        if not fits(value):
+          raise foreign(f'the answer to {signature}: expected {expected} as {name}, found {str(value)[:40]!r}')
     return found
 
 
@@ -158,6 +168,19 @@ def _transport(server: str, model: str, version: int, timeout: float, retries: i
     from charlm.client.grpc import GrpcTransport
     return GrpcTransport(server, model, version=version, timeout=timeout, retries=retries)
   return RestTransport(server, model, version=version, timeout=timeout, retries=retries)
+
+
+def _is_number(value: Any) -> bool:
+  """Whether it is a finite one."""
+  return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+COUNT: tuple[str, Callable[[Any], bool]] = 'a count', lambda value: type(value) is int and value >= 0
+CHECKS: dict[str, tuple[str, Callable[[Any], bool]]] = {  # {output: what each value is, whether one is that}
+  'text': ('text', lambda value: isinstance(value, str) and not HALVES.search(value)),
+  'text_bytes': ('bytes', lambda value: isinstance(value, bytes)),
+  'log_prob': ('a finite number', _is_number),
+  'state': ('a list of finite numbers', lambda value: isinstance(value, list) and all(map(_is_number, value)))}
 
 
 def _check_prompts(texts: Sequence[str | bytes]) -> None:

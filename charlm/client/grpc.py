@@ -10,7 +10,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from charlm.client.transport import Columns, ServerError, Unavailable, retried
+from charlm.client.transport import Columns, ServerError, Unavailable, foreign, retried
+from flags import served
 from flags.errors import UserError
 
 try:
@@ -63,14 +64,9 @@ class GrpcTransport:
   """A channel to grpc://HOST:PORT."""
 
   def __init__(self, url: str, model: str, *, version: int = 0, timeout: float = 60, retries: int = 5) -> None:
-    """The arguments are those of `client.Client`."""
-    address = url.removeprefix('grpc://').rstrip('/')
-    if not address or '/' in address:
-      raise UserError(f'{url}: expected the address of a server, such as grpc://localhost:8500')
-    self._channel = grpc.insecure_channel(address, [('grpc.max_receive_message_length', LONGEST_MESSAGE),
-                                                    ('grpc.max_send_message_length', LONGEST_MESSAGE)])
-    types = messages()
-    self._predict = self._channel.unary_unary(METHOD, types['Request'].SerializeToString, types['Response'].FromString)
+    """The arguments are those of `client.Client`, and so is the error."""
+    served.check_address(url, model)
+    self._channel: grpc.Channel | None = None  # made with the first request, and with the first after `close`
     self._url, self._model, self._version, self._timeout, self._retries = url, model, version, timeout, retries
 
   def call(self, signature: str, inputs: Mapping[str, Sequence[Any]]) -> Columns:
@@ -86,11 +82,20 @@ class GrpcTransport:
 
   def close(self) -> None:
     """As `Transport.close`."""
-    self._channel.close()
+    if self._channel:
+      self._channel.close()
+    self._channel = None
+
+  def _open(self) -> grpc.Channel:
+    if not self._channel:
+      limits = [(f'grpc.max_{way}_message_length', LONGEST_MESSAGE) for way in ('receive', 'send')]
+      self._channel = grpc.insecure_channel(self._url.removeprefix('grpc://').rstrip('/'), limits)
+    return self._channel
 
   def _send(self, request: Any) -> Any:
     try:
-      return self._predict(request, timeout=self._timeout)
+      predict = self._open().unary_unary(METHOD, type(request).SerializeToString, messages()['Response'].FromString)
+      return predict(request, timeout=self._timeout)
     except grpc.RpcError as error:
       if error.code() == grpc.StatusCode.DEADLINE_EXCEEDED:
         raise ServerError(f'{self._url}: no answer within {self._timeout:g} seconds') from error
@@ -116,17 +121,22 @@ def fill(tensor: Any, values: Sequence[Any], dtype: int) -> None:
 
 
 def column(tensor: Any, as_bytes: bool) -> list[Any]:
-  """A Tensor [B] or [B, n] -> a value for each row; strings as bytes, or as str."""
+  """A Tensor [B] or [B, n] -> a value for each row; strings as bytes, or as str. Raises ServerError for others."""
   shape = [dim.size for dim in tensor.tensor_shape.dim]
   if tensor.dtype == STRING:
     return list(tensor.string_val) if as_bytes else [v.decode('utf-8', 'replace') for v in tensor.string_val]
+  size = math.prod(shape)
+  if tensor.dtype not in ARRAYS or len(shape) > 2 or not 0 <= size <= LONGEST_MESSAGE // 4 or min(shape, default=0) < 0:
+    raise foreign(f'expected rows of text, integers or float32 in the answer, found type {tensor.dtype}, shape {shape}')
   code, field = ARRAYS[tensor.dtype]
-  values = getattr(tensor, field)
+  values, content = list(getattr(tensor, field)), array.array(code)
   if tensor.tensor_content:
-    values = _little_endian(array.array(code, tensor.tensor_content))
-  values = list(values)
+    if len(tensor.tensor_content) != size * content.itemsize:
+      raise foreign(f'expected {size} values in the answer, found {len(tensor.tensor_content)} bytes')
+    content.frombytes(tensor.tensor_content)
+    values = list(_little_endian(content))
   # A tensor of equal values may hold only the first of them.
-  values += [(values or [0])[-1]] * (math.prod(shape) - len(values))
+  values += [(values or [0])[-1]] * (size - len(values))
   if len(shape) < 2:
     return values
   return [values[i * shape[1]:(i + 1) * shape[1]] for i in range(shape[0])]

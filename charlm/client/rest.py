@@ -10,29 +10,25 @@ import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from charlm.client.transport import Columns, ServerError, Unavailable, retried
-from flags.errors import UserError
+from charlm.client.transport import Columns, ServerError, Unavailable, foreign, retried
+from flags import served
 
 UNAVAILABLE = (429, 502, 503)  # HTTP's statuses for "not now"
+PATH_SAFE = "/%:@!$&'()*+,;=~"  # what stands for itself in the path of an address, or is quoted already
 
 
 class RestTransport:
   """A connection to http://HOST:PORT, or https."""
 
   def __init__(self, url: str, model: str, *, version: int = 0, timeout: float = 60, retries: int = 5) -> None:
-    """The arguments are those of `client.Client`. Raises UserError where `url` is none."""
+    """The arguments are those of `client.Client`, and so is the error."""
+    served.check_address(url, model)
     parts = urllib.parse.urlsplit(url)
-    try:
-      known = parts.scheme in ('http', 'https') and parts.hostname and not parts.query and not parts.fragment
-      port = parts.port
-    except ValueError:
-      known = False
-    if not known:
-      raise UserError(f'{url}: expected the address of a server, such as http://localhost:8501')
     kind = http.client.HTTPSConnection if parts.scheme == 'https' else http.client.HTTPConnection
-    self._connection = kind(parts.hostname or '', port, timeout=timeout)
+    self._connection = kind(parts.hostname or '', parts.port, timeout=timeout)
     at_version = f'/versions/{version}' if version else ''
-    self._path = f'{parts.path.rstrip("/")}/v1/models/{urllib.parse.quote(model, safe="")}{at_version}:predict'
+    path = urllib.parse.quote(parts.path.rstrip('/'), safe=PATH_SAFE)
+    self._path = f'{path}/v1/models/{urllib.parse.quote(model, safe="")}{at_version}:predict'
     self._url, self._timeout, self._retries = url, timeout, retries
 
   def call(self, signature: str, inputs: Mapping[str, Sequence[Any]]) -> Columns:
@@ -45,6 +41,8 @@ class RestTransport:
       raise ServerError(f'{self._url}: expected "outputs" in the answer to {signature}, found {sorted(answer)}')
     # A signature of one output has no name for it.
     columns = outputs if isinstance(outputs, dict) else {'': outputs}
+    if not all(isinstance(column, list) for column in columns.values()):
+      raise foreign(f'{self._url}: expected a list of values for each output of {signature}')
     return {name: [_received(v) for v in column] for name, column in columns.items()}
 
   def close(self) -> None:
@@ -63,7 +61,7 @@ class RestTransport:
       raise Unavailable(f'{self._url}: cannot be reached ({error or type(error).__name__})') from error
     try:
       content = json.loads(answer)
-    except ValueError:
+    except (ValueError, RecursionError):
       content = None
     if status == 200 and isinstance(content, dict):
       return content
@@ -93,4 +91,10 @@ def _sent(value: Any) -> Any:
 
 
 def _received(value: Any) -> Any:
-  return base64.b64decode(value['b64']) if isinstance(value, dict) else value
+  """Raises ServerError where an object is no {"b64": ...}."""
+  if not isinstance(value, dict):
+    return value
+  try:
+    return base64.b64decode(value['b64'], validate=True)
+  except (KeyError, TypeError, ValueError) as error:
+    raise foreign('expected values such as {"b64": "YQ=="} in the answer, found another JSON object') from error

@@ -1,65 +1,81 @@
 """Samples and answers of a served model, printed as they come."""
+import contextlib
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from charlm.client.client import Client, Place
 from charlm.client.transport import ServerError, Unavailable
+from flags.errors import UserError
 from flags.generation import SampleConfig
 
 LARGEST = 2**31 - 1  # of a 32-bit integer, as --top_k is on the server
 
 
 def write_samples(client: Client, config: SampleConfig, prompt: bytes) -> None:
-  """Prints texts that go on from the prompt: a single one as it is written, several once all are."""
+  """Prints texts that go on from the prompt, one after the other, each as it is written.
+
+  A single request for all would end at the server's limit of tokens.
+  """
   begun = prompt.decode('utf-8', 'replace')
-  if config.num_samples == 1:
-    place = client.read(prompt)
-    last = _show(begun)
-    for text, _ in client.write(place, max_new_tokens=config.length, seed=config.seed, **_sampling(config)):
+  place = client.read(prompt)
+  for i in range(config.num_samples):
+    last = _show((f'==> sample {i + 1} of {config.num_samples} <==\n' if config.num_samples > 1 else '') + begun)
+    seed = config.seed + (i << 32)  # as charlm-sample has them without a server
+    for text, _ in client.write(place, max_new_tokens=config.length, seed=seed, **_sampling(config)):
       last = _show(text) or last
     _end(last)
-    return
-  seeds = [config.seed + (i << 32) for i in range(config.num_samples)]  # as charlm-sample has them without a server
-  written = client.generate([prompt] * config.num_samples, max_new_tokens=config.length, seed=seeds,
-                            **_sampling(config))
-  for i, row in enumerate(written, 1):
-    _end(_show(f'==> sample {i} of {len(written)} <==\n{begun}{row.text}'))
 
 
-def interact(client: Client, config: SampleConfig, prompt: bytes, lines: Iterable[bytes]) -> None:
-  """Answers each line; the state is carried on from line to line. An empty line lets the model go on. Ctrl-C ends an
-  answer.
+class Text(Protocol):
+  """A text that is to be read."""
 
-  Args:
-    client: of the server.
-    config: what to write.
-    prompt: is read, and printed, before the first line, unless it is empty.
-    lines: what the user types.
-  """
-  place = None
-  if prompt:
-    place = client.read(prompt)
-    _show(prompt.decode('utf-8', 'replace') + '\n')
-  for line in lines:
+  @property
+  def text(self) -> bytes:
+    """Itself."""
+
+
+class Refused(ServerError):
+  """The server is there, but did not take a line, such as one that is too long for it."""
+
+
+class ServerWriter:
+  """Reads and answers by a server, as a `Writer` of `generation.conversation`. A state is a `Place`."""
+  settings, told = ('temperature', 'top_k', 'top_p', 'length', 'seed'), (UserError, Refused)
+
+  def __init__(self, client: Client):
+    self._client = client
+
+  def read(self, prompt: Text, state: Place | None) -> Place:
+    """As `Writer.read`."""
+    with _refusals():
+      return self._client.read(prompt.text, state)
+
+  def answer(self, state: Place, config: SampleConfig) -> Place:
+    """As `Writer.answer`; after Ctrl-C the state is that after the last block that came before."""
     try:
-      place = _answer(client, config, client.read(line, place))
-    except Unavailable:
-      raise
-    except ServerError as error:  # such as a line that is longer than the server takes
-      print(error, file=sys.stderr)
+      with _refusals():
+        for text, after in self._client.write(state, max_new_tokens=config.length, seed=config.seed,
+                                              **_sampling(config)):
+          _show(text)
+          state = after
+    except KeyboardInterrupt:
+      self._client.close()  # an answer may be under way; the next request takes a new connection
+    return state
+
+  def change(self, **_: Any) -> None:
+    """Does nothing: options go out with each request."""
 
 
-def _answer(client: Client, config: SampleConfig, place: Place) -> Place:
-  """Prints an answer -> the place after it, or after its last block that came before Ctrl-C."""
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+  """Tells what the server did not take from its absence, which ends the program."""
   try:
-    for text, after in client.write(place, max_new_tokens=config.length, seed=config.seed, **_sampling(config)):
-      _show(text)
-      place = after
-  except KeyboardInterrupt:
-    client.close()  # an answer may be under way; the next request takes a new connection
-  _show('\n')
-  return place
+    yield
+  except Unavailable:
+    raise
+  except ServerError as error:
+    raise Refused(str(error)) from error
 
 
 def _sampling(config: SampleConfig) -> dict[str, Any]:

@@ -20,6 +20,11 @@ class Unavailable(ServerError):
   """The server could not be reached, or said that it is not ready; nothing was computed."""
 
 
+def foreign(found: str) -> ServerError:
+  """The error for an answer that no model of charlm-export gives. found: what is wrong with it."""
+  return ServerError(f'{found}. Is this a model that charlm-export wrote?')
+
+
 class Transport(Protocol):
   """A way to a served model."""
 

@@ -37,7 +37,7 @@ def write_remotely(config: SampleConfig, prompt: prompts.Prompt) -> None:
   """Has a server write."""
   with client.Client(config.server, model=config.model) as connection:
     if config.interactive:
-      client_terminal.interact(connection, config, prompt.text, keyboard.typed_lines())
+      conversation.interact(client_terminal.ServerWriter(connection), config, prompt, keyboard.typed_lines())
     else:
       client_terminal.write_samples(connection, config, prompt.text)
 
@@ -45,6 +45,7 @@ def write_remotely(config: SampleConfig, prompt: prompts.Prompt) -> None:
 def write(config: SampleConfig, prompt: prompts.Prompt) -> None:
   """Writes with the model of a workdir."""
   items = prompt_list.read_list(config.prompts) if config.prompts else [prompt_list.Item(prompt, {})]
+  config.check_seeds(len(items))
   layout.read_config(config.workdir)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.generation.random_streams import row_seeds
@@ -60,7 +61,8 @@ def write(config: SampleConfig, prompt: prompts.Prompt) -> None:
   check_memory(model.opened.model, config.num_samples, config.length, config.window)
   session = TimedSession(model.session(config, row_seeds(config.seed, config.num_samples)))
   if config.interactive:
-    conversation.interact(session, model.tokenizer, config, prompt, keyboard.typed_lines())
+    writer = conversation.SessionWriter(session, model.tokenizer)
+    conversation.interact(writer, config, prompt, keyboard.typed_lines())
   else:
     terminal.write_samples(session, model.tokenizer, config, prompt)
   if sys.stderr.isatty():

@@ -52,14 +52,14 @@ class Constraints:
       repetition_window: N, at least 1.
       ban: texts that are never written: no token is, with which or within which one of them would end, be it begun by
         the prompt.
-      ban_unknown: whether the token that stands for unknown characters is never written.
+      ban_unknown: whether tokens that stand for unknown characters are never written.
 
     Raises:
       UserError: the bans leave nothing to write, or are too many for a table.
     """
     self._vocab_size, self._penalty = tokenizer.vocab_size, repetition_penalty
     self.window = repetition_window if repetition_penalty > 1 else 0
-    unknown = [] if tokenizer.unknown_id is None or not ban_unknown else [tokenizer.unknown_id]
+    unknown = tokenizer.unknown_ids if ban_unknown else []
     self._bans = bool(ban or unknown)
     if self._bans:
       texts = [text.encode() for text in ban]

@@ -1,4 +1,8 @@
-"""Prompts that are answered line by line, and the commands between them. Imports no TensorFlow."""
+"""Prompts that are answered line by line, and the commands between them. Imports no TensorFlow.
+
+A `Writer` reads and answers: the one here has a session, and `client.terminal` has one that asks a server.
+"""
+import codecs
 import collections
 import contextlib
 import dataclasses
@@ -7,8 +11,8 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -32,53 +36,70 @@ ACTIONS = {'reset': 'Begin again, after --prompt if there is one',
 MOST_UNDONE = 100
 
 
-def interact(session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig, prompt: Prompt,
-             lines: Iterable[bytes]) -> None:
+class Writer(Protocol):
+  """What reads and answers. A state is where the text stands: a tuple with a field `written`, tokens so far."""
+
+  @property
+  def settings(self) -> Sequence[str]:
+    """Flags that commands change."""
+
+  @property
+  def told(self) -> tuple[type[Exception], ...]:
+    """Errors that concern one line, UserError among them: they are told, and the next line is taken."""
+
+  def read(self, prompt: Prompt, state: Any) -> Any:
+    """Reads a text, after a state unless that is None -> the state then. Raises UserError if it is unreadable."""
+
+  def answer(self, state: Any, config: SampleConfig) -> Any:
+    """Prints an answer, which Ctrl-C ends -> the state after it."""
+
+  def change(self, **options: Any) -> None:
+    """Writes on with other options."""
+
+
+def interact(writer: Writer, config: SampleConfig, prompt: Prompt, lines: Iterable[bytes]) -> None:
   """Answers each line, and does what commands say, until lines or a command end it.
 
-  A line that the tokenizer cannot read, or a wrong command, is reported on standard error and skipped.
+  A line that cannot be read, or a wrong command, is reported on standard error and skipped.
 
   Args:
-    session: of one text.
-    tokenizer: the model's.
+    writer: reads and answers.
     config: what to write.
     prompt: is read, and printed, before the first line, unless it is empty.
     lines: what the user types. One that begins with a colon is a command, one that begins with two is a text that
       begins with one.
   """
-  conversation = Conversation(session, tokenizer, config, prompt)
+  conversation = Conversation(writer, config, prompt)
   for line in lines:
     try:
       if not line.startswith(b':') or line.startswith(b'::'):
         conversation.answer(line[line.startswith(b':'):])
       elif conversation.command(line[1:].decode('utf-8', 'surrogateescape')):
         return
-    except UserError as error:
+    except writer.told as error:
       print(typed.line(str(error)), file=sys.stderr)
 
 
 class Conversation:
   """A text of prompts and answers: its state is carried on from line to line."""
 
-  def __init__(self, session: 'TimedSession', tokenizer: Tokenizer, config: SampleConfig, prompt: Prompt):
+  def __init__(self, writer: Writer, config: SampleConfig, prompt: Prompt):
     """Arguments as of `interact`."""
-    self._session, self._tokenizer, self._config = session, tokenizer, config
-    self._first: SessionState | None = None
+    self._writer, self._config = writer, config
+    self._first = None
     if prompt.text:
-      self._first = session.read([encode_user_prompt(tokenizer, prompt)])
-      show(TextStream(tokenizer, prompt=prompt.text).prompt_text + '\n')
+      self._first = writer.read(prompt, None)
+      show(codecs.getincrementaldecoder('utf-8')('replace').decode(prompt.text) + '\n')
     self._state = self._first
-    self._before: collections.deque[SessionState | None] = collections.deque(maxlen=MOST_UNDONE)
+    self._before: collections.deque[Any] = collections.deque(maxlen=MOST_UNDONE)
 
   def answer(self, line: bytes) -> None:
     """Reads a line and prints the answer. An empty line lets the model go on. Raises UserError if it is unreadable."""
     before = state = self._state
     if line or state is None:
-      state = self._session.read([encode_user_prompt(self._tokenizer, Prompt('this line', line))], state)
+      state = self._writer.read(Prompt('this line', line), state)
+    self._state = self._writer.answer(state, self._config)
     self._before.append(before)
-    text = TextStream(self._tokenizer, self._config.stop)
-    with interruptible() as interrupted:
-      self._state = answer(self._session, state, text, self._config.length, interrupted)
     show('\n')
 
   def command(self, line: str) -> bool:
@@ -88,10 +109,12 @@ class Conversation:
       UserError: there is no such command, or its value is wrong; nothing has changed then.
     """
     name, value = re.fullmatch(r'(\S*)\s?(.*)', line, re.DOTALL).groups()  # type: ignore[union-attr]
-    if name in SETTINGS:
+    if name in self._writer.settings:
       self._set(name, value)
+    elif name in SETTINGS:
+      raise UserError(f':{name}: cannot be changed here; :help lists what can')
     elif name not in ACTIONS:
-      near = difflib.get_close_matches(name, [*SETTINGS, *ACTIONS], 1)
+      near = difflib.get_close_matches(name, [*self._writer.settings, *ACTIONS], 1)
       guess = f'Did you mean :{near[0]}?' if near else ':help lists them'
       raise UserError(f':{name}: no such command. {guess}; a text that begins with a colon is typed with two')
     elif value.strip():
@@ -117,12 +140,12 @@ class Conversation:
     except UserError as error:
       raise UserError(str(error).replace(f'--{name}=', f':{name} ').replace(f'--{name}:', f':{name}:')) from error
     if name == 'temperature':
-      self._session.change(temperature=chosen)
+      self._writer.change(temperature=chosen)
     elif name in COMPILED and chosen != getattr(before, name):
-      self._session.change(**{option: getattr(self._config, option) for option in COMPILED})
+      self._writer.change(**{option: getattr(self._config, option) for option in COMPILED})
     elif name == 'seed':
-      self._session.change(seeds=np.array([chosen], np.int64))
-      self._state = self._state and self._state._replace(written=np.zeros(1, np.int64))
+      self._writer.change(seeds=np.array([chosen], np.int64))
+      self._state = self._state and self._state._replace(written=0 * self._state.written)
 
   def _reset(self) -> None:
     self._before.append(self._state)
@@ -136,12 +159,31 @@ class Conversation:
   def _help(self) -> None:
     """Prints the commands, on standard error, as standard output has texts alone."""
     fields = SampleConfig.__dataclass_fields__
-    lines = [(f':{name} {getattr(self._config, name)}', fields[name].metadata['short']) for name in SETTINGS
+    settings = self._writer.settings
+    lines = [(f':{name} {getattr(self._config, name)}', fields[name].metadata['short']) for name in settings
              if name != 'stop']
-    lines += [(':stop TEXT', 'End answers before this text, too; :stop alone, before none'),
-              *(('', f'now {typed.escaped(text)}') for text in self._config.stop),
-              *((f':{name}', text) for name, text in ACTIONS.items()), ('::TEXT', 'A text that begins with one colon')]
+    if 'stop' in settings:
+      lines += [(':stop TEXT', 'End answers before this text, too; :stop alone, before none'),
+                *(('', f'now {typed.escaped(text)}') for text in self._config.stop)]
+    lines += [*((f':{name}', text) for name, text in ACTIONS.items()), ('::TEXT', 'A text that begins with one colon')]
     print('\n'.join(f'{command:18}{text}' for command, text in lines), file=sys.stderr)
+
+
+class SessionWriter:
+  """Reads and answers with a session of one text."""
+  settings, told = SETTINGS, (UserError,)
+
+  def __init__(self, session: 'TimedSession', tokenizer: Tokenizer):
+    self._session, self._tokenizer, self.change = session, tokenizer, session.change
+
+  def read(self, prompt: Prompt, state: 'SessionState | None') -> 'SessionState':
+    """As `Writer.read`."""
+    return self._session.read([encode_user_prompt(self._tokenizer, prompt)], state)
+
+  def answer(self, state: 'SessionState', config: SampleConfig) -> 'SessionState':
+    """As `Writer.answer`."""
+    with interruptible() as interrupted:
+      return answer(self._session, state, TextStream(self._tokenizer, config.stop), config.length, interrupted)
 
 
 def answer(session: 'TimedSession', state: 'SessionState', text: TextStream, length: int,
@@ -166,6 +208,7 @@ def answer(session: 'TimedSession', state: 'SessionState', text: TextStream, len
       show(text.push([token]))
       used += 1
       if text.stopped:
+        session.drop(len(tokens[0]))
         state = session.write(used, before).state  # the model must not have read on, past the stop text
         break
     length -= used

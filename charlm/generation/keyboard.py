@@ -40,7 +40,8 @@ def typed_lines() -> Iterator[bytes]:
 def history() -> Iterator[None]:
   """Gives `input` editing and the lines of earlier sessions, and keeps those of this one in the cache.
 
-  It does without readline where that is missing, and without a file where that cannot be read or written.
+  It does without readline where that is missing, and without a file where that cannot be read, written or
+  added to.
   """
   try:
     import readline
@@ -56,9 +57,11 @@ def history() -> Iterator[None]:
   except (OSError, UserError):
     yield
     return
+  keep = getattr(readline, 'append_history_file', None)  # libedit, in place of readline, may have none
   before = readline.get_current_history_length()
   try:
     yield
   finally:
     with contextlib.suppress(OSError):
-      readline.append_history_file(readline.get_current_history_length() - before, path)
+      if keep:
+        keep(readline.get_current_history_length() - before, path)

@@ -1,6 +1,8 @@
 """Many prompts from one file: one a line, or a JSON object a line."""
 import contextlib
 import json
+import math
+import re
 import sys
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, NoReturn
@@ -10,6 +12,7 @@ from data_pipeline.tokenizers.base import InvalidText, Tokenizer
 from flags.errors import UserError
 
 MAX_BYTES = 2**30  # of the file, which is held in memory
+OBJECT = re.compile(rb'\s*\{\s*"')  # what begins a JSON object, whole or not
 JSON_NAMES = '.jsonl', '.ndjson'
 
 
@@ -28,14 +31,18 @@ class PromptList(Collection[Item]):
     Args:
       source: the flag that named the file, for messages.
       text: the file.
-      is_json: whether the lines are JSON objects. They are, too, if the first one is.
+      is_json: whether the lines are JSON objects. They are, too, if the first one is, or begins as one with {".
 
     Raises:
-      UserError: there is no prompt, or a line is no JSON object with one.
+      UserError: there is no prompt, a line is no JSON object with one, or the file is JSON, but not line by line.
     """
     lines = text.removesuffix(b'\n').split(b'\n') if text else []
     self._source, self._lines = source, [line.removesuffix(b'\r') for line in lines]
-    self._is_json = is_json or _is_object(next((line for line in self._lines if line.strip()), b''))
+    first = next((line for line in self._lines if line.strip()), b'')
+    self._is_json = is_json or bool(OBJECT.match(first)) or isinstance(_json(first), dict)
+    if not self._is_json and text.lstrip()[:1] in (b'[', b'{') and isinstance(whole := _json(text), (list, dict)):
+      raise UserError(f'{source}: expected a prompt on each line, plain or in a JSON object such as '
+                      f'{{"prompt": "It was"}}; found a JSON {"array" if isinstance(whole, list) else "object"}')
     self._count = sum(1 for _ in self)
     if not self._count:
       raise UserError(f'{source}: has no prompts; expected one a line')
@@ -87,16 +94,17 @@ def check(items: Collection[Item], source: str, tokenizer: Tokenizer) -> None:
     print(f'warning: {source}: the model has never seen {unknown}', file=sys.stderr)
 
 
-def _is_object(line: bytes) -> bool:
+def _json(text: bytes) -> Any:
+  """-> its value, None if it is no JSON."""
   try:
-    return isinstance(json.loads(line.decode()), dict)
+    return json.loads(text.decode())
   except (ValueError, RecursionError):
-    return False
+    return None
 
 
 def _item(source: str, line: bytes) -> Item:
   try:
-    found = json.loads(line.decode(), parse_constant=_no_number)
+    found = json.loads(line.decode(), parse_constant=_no_number, parse_float=_finite)
   except (ValueError, RecursionError) as error:
     why = f'{error.msg} at character {error.pos + 1}' if isinstance(error, json.JSONDecodeError) else str(error)
     raise UserError(f'{source}: expected a JSON object such as {{"prompt": "It was"}} ({why})') from None
@@ -107,6 +115,12 @@ def _item(source: str, line: bytes) -> Item:
     return Item(Prompt(source, prompt.encode()), found)
   except UnicodeEncodeError:
     raise UserError(f'{source}: expected a "prompt" of whole characters, found half of one') from None
+
+
+def _finite(digits: str) -> float:
+  if math.isinf(number := float(digits)):
+    raise ValueError(f'{digits[:40]} is too large a number')
+  return number
 
 
 def _no_number(name: str) -> NoReturn:

@@ -70,7 +70,7 @@ def check_memory(model: LanguageModel, rows: int, length: int, window: int = 0) 
 
   Args:
     model: what writes.
-    rows: texts, of --num_samples.
+    rows: texts, of --num_samples where there are several.
     length: tokens of each.
     window: as in `text_memory`.
 
@@ -78,6 +78,9 @@ def check_memory(model: LanguageModel, rows: int, length: int, window: int = 0) 
     UserError: they need more memory than can be used.
   """
   needed, memory = rows * text_memory(model, length, window), memory_bytes()
+  if needed > memory and rows == 1:
+    raise UserError(f'--length={length}: expected fewer tokens: a text of so many takes {needed / 2**30:,.1f} GiB, '
+                    f'{memory / 2**30:,.1f} can be used here')
   if needed > memory:
     raise UserError(f'--num_samples={rows}: expected fewer texts side by side: {rows:,} take {needed / 2**30:,.0f} '
                     f'GiB, {memory / 2**30:,.1f} can be used here')
@@ -252,6 +255,11 @@ class TimedSession:
     self._times.append((written.tokens.size, seconds if self._compiled else 0.0))
     self._compiled = True
     return written
+
+  def drop(self, tokens: int) -> None:
+    """Counts so many tokens of the last call no longer, as they were not used. Its time counts."""
+    used, seconds = self._times[-1]
+    self._times[-1] = used - tokens, seconds
 
   def change(self, **options: Any) -> None:
     """Writes on with other options, as in `Session.but`."""

@@ -1,5 +1,6 @@
 """Samples on the terminal, printed as they are written. Imports no TensorFlow."""
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from charlm.generation.prompts import Prompt, encode_user_prompt
@@ -38,7 +39,7 @@ def write_samples(session: 'TimedSession', tokenizer: Tokenizer, config: SampleC
     tokens, _, state = session.write(min(SHOW_EVERY, left), state)
     left -= tokens.shape[1]
     for printed, row in zip((first, *others), tokens, strict=True):
-      printed.add(printed.text.push(row))
+      session.drop(len(row) - printed.take(row, stops=bool(config.stop)))
     first.show()
   for printed in (first, *others):
     printed.add(printed.text.end())
@@ -55,6 +56,17 @@ class Printed:
 
   def __init__(self, text: TextStream, title: str):
     self.text, self._parts, self._last = text, [title, text.prompt_text], text.prompt_text[-1:] or title[-1:]
+
+  def take(self, row: Sequence[int], stops: bool) -> int:
+    """Takes in tokens, up to a stop text if there may be one -> how many that were."""
+    if not stops:
+      self.add(self.text.push(row))
+      return len(row)
+    used = 0
+    while used < len(row) and not self.text.stopped:
+      self.add(self.text.push([row[used]]))
+      used += 1
+    return used
 
   def add(self, new: str) -> None:
     """Takes in what follows."""

@@ -111,6 +111,7 @@ class Model:
     openings = self._openings('prompts', prompts, state)
     found: list[Generated] = []
     with arguments.named():
+      config.check_seeds(len(openings))
       batches = self.write(config, openings, config.num_samples)
     for batch in batches:
       found += [Generated(row.text(), row.num_tokens, row.log_prob, row.stopped, after)

@@ -129,6 +129,11 @@ class Tokenizer(abc.ABC):
     """[B] string -> [B, None] int32. Bytes that are not UTF-8 are replaced, unless `reads_any_bytes`."""
 
   @property
+  def unknown_ids(self) -> list[int]:
+    """The ids that stand for what is not known, also where no text is encoded so."""
+    return [] if self.unknown_id is None else [self.unknown_id]
+
+  @property
   def trackable(self) -> Any:
     return None
 

@@ -70,6 +70,10 @@ class SentencePieceTokenizer(Tokenizer):
     if held:
       yield self._encode_words([held], known)
 
+  @property
+  def unknown_ids(self) -> list[int]:
+    return [*filter(self._processor.is_unknown, range(self.vocab_size))]
+
   @functools.cached_property
   def trackable(self) -> Any:
     """The tensorflow_text tokenizer: it owns a resource, which an exported tf.Module must keep a reference to."""

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 import stand_in
 from charlm.client import Client, ServerError
+from charlm.client.client import Place
 from charlm.serving.signatures import ServedModel
 from charlm.workdir import trained_model
 from data_pipeline.tokenizers.byte import ByteTokenizer
@@ -90,6 +91,13 @@ def test_scores(client):
   assert likely.bits_per_byte == pytest.approx(-likely.log_prob / 28 / 0.6931471805599453)
 
 
+def test_a_client_that_was_closed_connects_again(client):
+  first = client.generate(['It was'], **OPTIONS)
+  client.close()
+  client.close()
+  assert client.generate(['It was'], **OPTIONS) == first
+
+
 def test_a_stream_that_is_left_asks_for_no_more(client, monkeypatch):
   calls, call = [], client._transport.call
   monkeypatch.setattr(client._transport, 'call', lambda name, inputs: calls.append(name) or call(name, inputs))
@@ -111,3 +119,38 @@ def test_an_answer_of_another_model_is_told_of(client, monkeypatch):
   monkeypatch.setattr(client._transport, 'call', lambda name, inputs: {'text': ['a']})
   with pytest.raises(ServerError, match=r'the answer to generate for 1 rows: expected 1 values of num_tokens, found 0'):
     client.generate(['x'])
+
+
+@pytest.mark.parametrize('name, value', [
+  ('text', 5), ('text', '\ud800'), ('text', b'a'), ('num_tokens', '5'), ('num_tokens', 1.5), ('num_tokens', True),
+  ('num_tokens', -1), ('log_prob', float('nan')), ('log_prob', '-1.5'), ('log_prob', None), ('log_prob', 10**400)])
+def test_an_answer_of_other_types_is_told_of(monkeypatch, name, value):
+  client, answer = Client('http://h'), {'text': ['a'], 'num_tokens': [1], 'log_prob': [-1.5]}
+  monkeypatch.setattr(client._transport, 'call', lambda *_: answer | {name: [value]})
+  with pytest.raises(ServerError, match=f'the answer to generate: expected .* as {name}, found .*wrote') as error:
+    client.generate(['x'])
+  assert '\n' not in str(error.value)
+
+
+@pytest.mark.parametrize('name, value', [
+  ('state', 0.5), ('state', [0.5, 'a']), ('state', [float('inf')]), ('state', [[1.0]]), ('text_bytes', 'a'),
+  ('num_tokens', 17)])
+def test_a_block_of_other_types_is_told_of(monkeypatch, name, value):
+  client, answer = Client('http://h'), {'text_bytes': [b'a'], 'num_tokens': [1], 'state': [[0.5]]}
+  monkeypatch.setattr(client._transport, 'call', lambda *_: answer | {name: [value]})
+  with pytest.raises(ServerError, match=r'the answer to continue: expected .* charlm-export wrote'):
+    next(client.write(Place([0.5], 0)))
+
+
+@pytest.mark.parametrize('server', [
+  'http://[::1', 'http://a..b', 'http://a b:1', 'http://h\udcff', 'http://h:99999', 'http://h:0', 'http://user:pw@h',
+  'grpc://h:1/x', 'grpc://h:1?x=1', 'grpc://[::1', 'grpc://:1', 'GRPC://h:1', 'http://' + 'a' * 64])
+def test_what_is_no_address_is_refused(server):
+  with pytest.raises(UserError, match=r'^server=.*: expected the address of a server'):
+    Client(server)
+
+
+@pytest.mark.parametrize('server', ['http://h', 'grpc://h:1'])
+def test_a_name_that_is_no_text_is_refused(server):
+  with pytest.raises(UserError, match=r'^model=.*: expected text'):
+    Client(server, model='\udcff')

@@ -46,6 +46,18 @@ def test_numbers_come_back_however_tensorflow_writes_them(value, packed):
   assert grpc.column(tensor, False) == value.tolist()
 
 
+@pytest.mark.parametrize('fields', [
+  {'dtype': 2}, {'dtype': 0}, {'dtype': 99, 'tensor_content': b'abcd'}, {'dtype': 1, 'tensor_content': b'abc'},
+  {'dtype': 1, 'shape': [1, 1, 1]}, {'dtype': 3, 'shape': [-1]}, {'dtype': 9, 'shape': [2**40]},
+  {'dtype': 1, 'shape': [-1, -1]}])
+def test_a_tensor_that_no_exported_model_gives_is_told_of(fields):
+  tensor = grpc.messages()['Tensor'](**{name: value for name, value in fields.items() if name != 'shape'})
+  for size in fields.get('shape', [1]):
+    tensor.tensor_shape.dim.add(size=size)
+  with pytest.raises(ServerError, match='Is this a model that charlm-export wrote'):
+    grpc.column(tensor, False)
+
+
 def test_text_comes_back_as_text_or_bytes():
   tensor = grpc.messages()['Tensor'].FromString(tf.make_tensor_proto([b'\xc3\xa9', b'\xff']).SerializeToString())
   assert grpc.column(tensor, True) == [b'\xc3\xa9', b'\xff'] and grpc.column(tensor, False) == ['é', '\ufffd']

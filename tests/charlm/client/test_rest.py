@@ -61,6 +61,21 @@ def test_columns_go_out_and_come_back():
                        {'signature_name': 'generate', 'inputs': {'prompt': [{'b64': '/w=='}], 'seed': [2**40]}})]
 
 
+def test_paths_are_quoted():
+  with server(GOOD) as (url, requests):
+    RestTransport(url + '/é b%20c', 'é').call('generate', {'prompt': ['x']})
+  assert requests[0][0] == '/%C3%A9%20b%20c/v1/models/%C3%A9:predict'
+
+
+@pytest.mark.parametrize('outputs', [
+  '5', '"a"', '{"text": 5}', '{"text": null}', '[{"x": 1}]', '[{"b64": 5}]', '[{"b64": "é"}]', '[{"b64": "a"}]'])
+def test_an_answer_that_no_exported_model_gives_is_told_of(outputs):
+  answer = 200, f'{{"outputs": {outputs}}}'.encode()
+  with server(answer) as (url, requests), pytest.raises(ServerError, match='a model that charlm-export wrote') as error:
+    RestTransport(url, 'm').call('generate', {'prompt': ['x']})
+  assert len(requests) == 1 and not isinstance(error.value, Unavailable)
+
+
 def test_one_output_has_no_name():
   with server((200, b'{"outputs": ["a"]}')) as (url, _):
     assert RestTransport(url, 'm').call('serving_default', {'prompt': ['x']}) == {'': ['a']}
@@ -85,6 +100,7 @@ def test_retries_end():
   (400, b'{"error": "prompt:\\n expected shape"}', '400: prompt: expected shape$'),
   (404, b'not found', '404: not found'), (504, b'{"error": "deadline"}', '504: deadline'),
   (200, b'<html>', '200: <html>'), (200, b'[1]', r'200: \[1\]'),
+  (200, b'[' * 100_000, r'200: \[\[\['),
   (500, b'', '500: nothing'), (200, b'{"predictions": []}', "expected \"outputs\".*'predictions'")])
 def test_a_refusal_is_one_line_and_is_not_sent_again(status, body, words):
   with server((status, body)) as (url, requests), pytest.raises(ServerError, match=words) as error:

@@ -63,10 +63,12 @@ def test_jsonl_has_an_object_a_line_and_json_a_list(command, listed):
 
 
 def test_other_keys_are_passed_on(command, monkeypatch):
-  lines = b'{"id": 7, "text": "mine", "prompt": "It w"}\n{"prompt": "It", "of": ["\xc3\xa8", "\\ud800"]}\n'
+  lines = b'{"id": 7, "text": "mine", "seed": "x", "sample": 9, "prompt": "It w"}\n'
+  lines += b'{"prompt": "It", "of": ["\xc3\xa8", "\\ud800"]}\n'
   monkeypatch.setattr(sys, 'stdin', io.TextIOWrapper(io.BytesIO(lines)))
   one, other = map(json.loads, command('--prompts=-', '--output=jsonl').out.splitlines())
   assert one['id'] == 7 and one['prompt'] == 'It w' and one['text'] != 'mine'
+  assert (one['seed'], one['sample']) == (0, 1)
   assert other['of'] == ['è', '\ud800'] and other['sample'] == 1
 
 
@@ -115,6 +117,13 @@ def test_mistakes_are_told_in_one_line(command, flags, words):
   assert done.err.startswith(f'charlm-sample: {words}') and done.err.count('\n') == 1
 
 
+def test_a_seed_that_has_no_next_one_for_each_prompt_is_refused(command, listed):
+  last = json.loads(command(listed, f'--seed={2**31 - 3}', '--output=json').out)[-1]
+  assert last['seed'] == 2**31 - 1
+  words = f'--seed={2**31 - 2}: expected at most 2,147,483,645 with 3 prompts, which have this seed and the next ones'
+  assert words in command(listed, f'--seed={2**31 - 2}', status=2).err
+
+
 def test_texts_that_the_memory_does_not_hold_side_by_side_are_written_in_turn(command, listed, monkeypatch):
   whole = command(listed).out
   from charlm.generation import session
@@ -127,4 +136,4 @@ def test_texts_that_the_memory_does_not_hold_side_by_side_are_written_in_turn(co
   assert command(listed).out == whole and sizes == [2, 1]
   for module in (model, session):
     monkeypatch.setattr(module, 'memory_bytes', lambda: 2_000)
-  assert 'expected fewer texts side by side' in command(listed, status=2).err
+  assert '--length=30: expected fewer tokens: a text of so many takes' in command(listed, status=2).err

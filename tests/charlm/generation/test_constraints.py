@@ -13,11 +13,12 @@ from charlm.generation.session import Session
 from data_pipeline.tokenizers.byte import ByteTokenizer
 from data_pipeline.tokenizers.char import CharTokenizer
 from flags.errors import UserError
+from hard_text import trained
 from references import token_probabilities
 from step_functions import TABLE, Chain, V, begin, chain
 
 PIECES = [b'a', b'b', b'ab', b'\xc3', b'\xa9', b'bba', 'é'.encode()]
-TOKENIZER = types.SimpleNamespace(vocab_size=V, pieces=PIECES, unknown_id=4)
+TOKENIZER = types.SimpleNamespace(vocab_size=V, pieces=PIECES, unknown_ids=[4])
 PROMPT = [0, 2, 1]
 LENGTH = 60
 
@@ -143,7 +144,7 @@ def test_nothing_is_made_of_options_that_constrain_nothing():
                                  ['aba', 'bab'], ['aa', 'bb', 'abab']])
 def test_no_ban_leads_to_where_nothing_may_follow(pieces, ban):
   """By trying all texts of 8 tokens: one that may be written is there exactly where bans are not refused."""
-  tokenizer = types.SimpleNamespace(vocab_size=len(pieces), pieces=pieces, unknown_id=None)
+  tokenizer = types.SimpleNamespace(vocab_size=len(pieces), pieces=pieces, unknown_ids=[])
   texts = {b''.join(text) for text in itertools.product(pieces, repeat=8)}
   free = [text for text in texts if not any(other.encode() in text for other in ban)]
   if not free:
@@ -158,7 +159,7 @@ def test_no_ban_leads_to_where_nothing_may_follow(pieces, ban):
 
 
 def test_a_prompt_that_leads_to_where_nothing_may_follow_does_not_count():
-  tokenizer = types.SimpleNamespace(vocab_size=2, pieces=[b'a', b'b'], unknown_id=None)
+  tokenizer = types.SimpleNamespace(vocab_size=2, pieces=[b'a', b'b'], unknown_ids=[])
   constraints = Constraints(tokenizer, ban=['aa', 'ab'])
   advance, state = constraints.remember(flat(2), tf.zeros([1, 1]))
   logits, state = decoding.prefill(advance, tf.constant([[0]]), tf.constant([1]), state)
@@ -167,9 +168,19 @@ def test_a_prompt_that_leads_to_where_nothing_may_follow_does_not_count():
 
 
 def test_bans_too_long_for_a_table_are_refused():
-  many = types.SimpleNamespace(vocab_size=2**20, pieces=[b'a'] * 2**20, unknown_id=None)
+  many = types.SimpleNamespace(vocab_size=2**20, pieces=[b'a'] * 2**20, unknown_ids=[])
   with pytest.raises(UserError, match='--ban: expected at most 31 bytes of text beside the 1,048,576 tokens'):
     Constraints(many, ban=['x' * 32])
+
+
+@pytest.mark.parametrize('kind', ['char', 'sentencepiece', 'byte'])
+def test_a_ban_of_the_unknown_holds_for_every_tokenizer(kind):
+  tokenizer = trained(kind)
+  constraints, zeros = Constraints(tokenizer, ban_unknown=True), tf.zeros([1, tokenizer.vocab_size])
+  _, state = constraints.remember(flat(tokenizer.vocab_size), tf.zeros([1, 1]))
+  banned = np.flatnonzero(np.isinf(constraints.apply(zeros, state)[0]))
+  assert banned.tolist() == [i for i, piece in enumerate(tokenizer.pieces) if piece == '\ufffd'.encode()]
+  assert len(banned) == (kind != 'byte')
 
 
 @pytest.mark.parametrize('temperature', [0.0, 1e-38, 1e6, float('inf'), float('nan')])

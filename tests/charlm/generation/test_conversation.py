@@ -12,7 +12,8 @@ from scripts import BYTES, Script
 
 
 def interact(capsys, session, lines, prompt=b'', tokenizer=BYTES, **chosen):
-  conversation.interact(session, tokenizer, SampleConfig(interactive=True, **chosen), Prompt('--prompt', prompt), lines)
+  writer = conversation.SessionWriter(session, tokenizer)
+  conversation.interact(writer, SampleConfig(interactive=True, **chosen), Prompt('--prompt', prompt), lines)
   return capsys.readouterr()
 
 
@@ -38,6 +39,12 @@ def test_the_model_has_read_no_further_than_the_stop_string(capsys):
   session = Script('ab; cdef')
   assert interact(capsys, session, [b'x', b'y'], length=50, stop='; ').out == 'ab\ncdefab\n'
   assert session.history == b'xab; y'
+
+
+def test_what_a_stop_text_discards_does_not_count(capsys):
+  session = Script('ab; cdef')
+  interact(capsys, session, [b'x'], length=50, stop='; ')
+  assert session.calls == [50, 4] and session.dropped == 50
 
 
 def test_a_line_that_cannot_be_read_is_told_and_passed_over(capsys):

@@ -52,6 +52,15 @@ def test_the_history_is_bounded(tmp_path):
   assert len(lines) == keyboard.HISTORY_LINES and lines[-2:] == ['2998', '2999']
 
 
+def test_a_readline_that_cannot_add_to_a_file_is_done_without(tmp_path, monkeypatch):
+  readline = pytest.importorskip('readline')
+  monkeypatch.delattr(readline, 'append_history_file')
+  monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+  with keyboard.history():
+    pass
+  assert (tmp_path / 'charlm' / 'history').read_text() == ''
+
+
 @pytest.mark.parametrize('kind', ['a file', 'a folder', 'no place', 'no home'])
 def test_it_does_without_a_place_for_the_history(tmp_path, kind):
   folder = tmp_path

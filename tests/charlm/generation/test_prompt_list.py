@@ -23,7 +23,8 @@ def prompts(text, is_json=False):
 @pytest.mark.parametrize('text, expected', [
   (b'one', [b'one']), (b'one\ntwo\n', [b'one', b'two']), (b'one\r\n\r\ntwo\r\n', [b'one', b'', b'two']),
   (b'\n', [b'']), (b' a \n\n', [b' a ', b'']), (b'\xff\x0c\xe2\x80\xa8x', [b'\xff\x0c\xe2\x80\xa8x']),
-  (b'{\n}\n', [b'{', b'}']), (b'[1]\n"a"', [b'[1]', b'"a"']), (b'{"prompt": "a"', [b'{"prompt": "a"'])])
+  (b'{\na}\n', [b'{', b'a}']), (b'[1]\n"a"', [b'[1]', b'"a"']), (b'[so]', [b'[so]']), (b"{'a'}", [b"{'a'}"]),
+  (b'[' * 100_000, [b'[' * 100_000])])
 def test_lines_are_prompts_as_they_are(text, expected):
   assert prompts(text) == [(line, {}) for line in expected]
 
@@ -40,6 +41,7 @@ def test_json_lines_have_a_prompt_and_other_keys():
   ('{"prompt": "a"', "(Expecting ',' delimiter at character 15)"), ('plain', '(Expecting value at character 1)'),
   ('{"prompt": "\\ud800"}', 'expected a "prompt" of whole characters, found half of one'),
   ('{"prompt": "a", "x": NaN}', '(NaN is no number in JSON)'), ('{"prompt": "a", "x": -Infinity}', '-Infinity is no'),
+  ('{"prompt": "a", "x": [-1e999]}', '(-1e999 is too large a number)'),
   ('[' * 100_000, 'expected a JSON object'), ('{"prompt": "a", "x": ' + '9' * 5000 + '}', 'expected a JSON object'),
   ('{"prompt": "\udcff"}', 'expected a JSON object such as')])
 def test_lines_that_are_no_prompt_are_named(line, words):
@@ -47,6 +49,20 @@ def test_lines_that_are_no_prompt_are_named(line, words):
   with pytest.raises(UserError, match=r'^--prompts=f: line 3: ') as raised:
     prompts(data)
   assert words in str(raised.value)
+
+
+@pytest.mark.parametrize('line', ['{"prompt": "a"', '{"prompt": 1e999}', ' { "prompt": "a",}', '{"a": NaN}', '{}'])
+def test_a_first_line_that_begins_as_an_object_has_to_be_one(line):
+  with pytest.raises(UserError, match=r'^--prompts=f: line 1: expected a JSON object such as'):
+    prompts(line.encode() + b'\nplain\n')
+
+
+@pytest.mark.parametrize('text, kind', [
+  ('["a", "b"]', 'array'), ('[\n  "a",\n  "b"\n]\n', 'array'), ('\n[{"prompt": "a"},\n {"prompt": "b"}]', 'array'),
+  ('{\n  "prompt": "a"\n}\n', 'object')])
+def test_a_file_that_is_json_as_a_whole_is_refused(text, kind):
+  with pytest.raises(UserError, match=f'^--prompts=f: expected a prompt on each line, .*; found a JSON {kind}$'):
+    prompts(text.encode())
 
 
 @pytest.mark.parametrize('text', [b'', b'\n \n'])

@@ -6,7 +6,7 @@ from charlm.generation import session
 from charlm.generation.decoding import generate
 from charlm.generation.random_streams import row_seeds
 from charlm.generation.session import Session, TimedSession, Written, sample_writer
-from flags.errors import RunError
+from flags.errors import RunError, UserError
 from step_functions import Chain, Letters
 
 
@@ -139,3 +139,21 @@ def test_speed_leaves_out_the_first_call(monkeypatch):
   for _ in range(3):
     state = one.write(50, state).state
   assert one.summary() == '300 tokens, 100 per second'
+
+
+def test_what_is_dropped_does_not_count_but_its_time_does(monkeypatch):
+  clock = iter([0.0, 100.0, 100.0, 101.0, 101.0, 102.0])
+  monkeypatch.setattr(session.time, 'perf_counter', lambda: next(clock))
+  one = TimedSession(Zeros())
+  for dropped in 0, 100, 10:
+    one.write(50, None)
+    one.drop(dropped)
+  assert one.summary() == '190 tokens, 45 per second'
+
+
+@pytest.mark.parametrize('rows, words', [(1, '--length=7: expected fewer tokens: a text of so many takes'),
+                                         (2, '--num_samples=2: expected fewer texts side by side: 2 take')])
+def test_what_the_memory_does_not_hold_is_named(monkeypatch, rows, words):
+  monkeypatch.setattr(session, 'memory_bytes', lambda: 1000)
+  with pytest.raises(UserError, match=words):
+    session.check_memory(Chain(), rows, 7)

@@ -28,6 +28,7 @@ def test_writing_ends_when_every_text_has_stopped(capsys):
   out, session = write(capsys, 'a.bc', 'def.', length=10_000, stop='.')
   assert out == '==> sample 1 of 2 <==\na\n==> sample 2 of 2 <==\ndef\n'
   assert sum(session.calls) == terminal.SHOW_EVERY
+  assert 2 * terminal.SHOW_EVERY - session.dropped == len('a.def.')
 
 
 def test_a_line_end_may_stop(capsys):
