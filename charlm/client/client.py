@@ -145,7 +145,7 @@ class Client:
         raise foreign(f'the answer to continue: expected at most {count} tokens, found {written}')
       place, left = Place(found['state'], place.written + written), left - written
       yield decoder.decode(found['text_bytes'][0]), place
-      if written < count:  # a stop text, or the server's limit
+      if not written:  # a stop text has ended it; a block that is only short may be so by the server's limit
         return
 
   def _call(self, signature: str, inputs: Mapping[str, Sequence[Any]], *outputs: str) -> Columns:

@@ -1,6 +1,7 @@
 """charlm-score: says how surprising texts are to a model: each text, each line, each token."""
 import collections
 import contextlib
+import itertools
 import json
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -9,7 +10,7 @@ import numpy as np
 
 from charlm import client
 from charlm.client.client import Score
-from charlm.client.transport import ServerError
+from charlm.client.transport import ServerError, Unavailable
 from charlm.commands import console
 from charlm.evaluation import given_texts, page, surprise
 from charlm.evaluation.surprise import Span
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
   from charlm.workdir.trained_model import TrainedModel
 
 REQUEST_BYTES, REQUEST_TEXTS = 2**16, 64  # that a server is sent at once, unless a single text is longer
+Group = Sequence[tuple[given_texts.Given, bytes]]  # texts and their bytes
 HEADING = ' bits/char  bits/byte   characters        bytes       tokens  text'
 
 
@@ -48,7 +50,7 @@ def main(given: dict[str, Any]) -> None:
   layout.read_config(config.workdir)
   found = given_texts.find(files)
   if config.html:
-    page.check(config.html, [text.name for text in found])
+    page.check(config.html, found)
   with console.quietly():  # TensorFlow takes seconds to import; mistakes in the flags are told before that
     from charlm.workdir import trained_model
   opened = trained_model.load_model(config.workdir, config.weights, config.recurrence)
@@ -82,17 +84,19 @@ def scored(found: Sequence[given_texts.Given], opened: 'TrainedModel', separator
   """Reads texts and scores them, a group of them at a time.
 
   Raises:
-    UserError: a text cannot be read.
+    UserError: a text cannot be read, or the memory does not hold it.
     RunError: a score is not finite.
   """
   from charlm.evaluation import scoring
   from charlm.evaluation.text_rows import Tokens
   from charlm.evaluation.token_scores import TokenScorer
+  from charlm.network.runtime import memory_bytes
   waiting: collections.deque[given_texts.TokenText] = collections.deque()
 
   def read() -> Iterator[Tokens]:
     for given in found:
-      text = given_texts.read(given, opened.tokenizer, separator=separator, on_invalid=opened.config.data.on_invalid)
+      text = given_texts.read(given, opened.tokenizer, separator=separator, memory=memory_bytes(),
+                              on_invalid=opened.config.data.on_invalid)
       waiting.append(text)
       yield Tokens(text.ids, text.documents)
 
@@ -129,15 +133,22 @@ def scored_by_server(found: Iterable[given_texts.Given], server: str, model: str
   """
   with client.Client(server, model=model) as connection:
     for group in _groups(found):
-      try:
-        scores = connection.score([data for _, data in group])
-      except ServerError as error:
-        more = f' and {len(group) - 1} more' if len(group) > 1 else ''
-        raise RunError(f'{shown(group[0][0].name)}{more}: {error}') from error
+      scores = _scores(connection, group)
       yield from (ServedText(given, score) for (given, _), score in zip(group, scores, strict=True))
 
 
-def _groups(found: Iterable[given_texts.Given]) -> Iterator[Sequence[tuple[given_texts.Given, bytes]]]:
+def _scores(connection: client.Client, group: Group) -> Iterable[Score]:
+  """The scores of texts, sent together; one by one where the server refuses that, as each may be within its limits."""
+  try:
+    return connection.score([data for _, data in group])
+  except ServerError as error:
+    if len(group) > 1 and not isinstance(error, Unavailable):
+      return itertools.chain.from_iterable(_scores(connection, [one]) for one in group)
+    more = f' and {len(group) - 1} more' if len(group) > 1 else ''
+    raise RunError(f'{shown(group[0][0].name)}{more}: {error}') from error
+
+
+def _groups(found: Iterable[given_texts.Given]) -> Iterator[Group]:
   """The texts and their bytes, as many in a group as a request holds."""
   group: list[tuple[given_texts.Given, bytes]] = []
   size = 0

@@ -18,7 +18,10 @@ from data_pipeline.tokenizers.base import Tokenizer, decode_blocks
 from flags.data import is_path
 from flags.errors import UserError
 
-STDIN, STDIN_NAME = '-', 'standard input'
+STDIN, STDIN_NAME, STDIN_PATH = '-', 'standard input', '/dev/stdin'
+# What a text takes at least while it is scored: itself, twice, and for each token its id, its end, its place in the
+# rows and its score.
+BYTES_PER_BYTE, BYTES_PER_TOKEN = 2, 28
 
 
 class Given(NamedTuple):
@@ -26,6 +29,7 @@ class Given(NamedTuple):
   name: str
   text: Text
   spec: str  # what named it: a file, or the folder or glob that it is of
+  path: str  # of the file, which the name shows in one line; empty where there is none
 
 
 class TokenText(NamedTuple):
@@ -57,7 +61,7 @@ def find(specs: Sequence[str]) -> list[Given]:
     return [given for spec in specs for given in ([_standard_input()] if spec == STDIN else _found(spec))]
 
 
-def read(given: Given, tokenizer: Tokenizer, *, separator: bytes | None, on_invalid: str) -> TokenText:
+def read(given: Given, tokenizer: Tokenizer, *, separator: bytes | None, on_invalid: str, memory: int) -> TokenText:
   """Reads a text, and warns of characters that the tokenizer does not know.
 
   Args:
@@ -65,9 +69,10 @@ def read(given: Given, tokenizer: Tokenizer, *, separator: bytes | None, on_inva
     tokenizer: the model's.
     separator: what ends documents inside the text, as of `Text.document_starts`; None: it is one document.
     on_invalid: 'error', or 'replace' to read bytes that are not UTF-8 as U+FFFD.
+    memory: bytes that can be used.
 
   Raises:
-    UserError: the text cannot be read, or is not UTF-8.
+    UserError: the text cannot be read, is not UTF-8, or needs more memory.
   """
   data, parts, documents, count = bytearray(), [], [], 0
   with _unflagged(), TextReader(given.text, spec=given.spec, action=f'reading {shown(given.name)}',
@@ -83,6 +88,7 @@ def read(given: Given, tokenizer: Tokenizer, *, separator: bytes | None, on_inva
       else:
         documents.append(count)
       count += ids.size
+      _check_memory(given, len(data), count, memory)
   ids, text = np.concatenate(parts), bytes(data)
   ends = _token_ends(tokenizer, text, ids)
   assert ends[-1] == len(text), (ends[-1], len(text))
@@ -117,7 +123,7 @@ def _found(spec: str) -> list[Given]:
     print(f'{spec}: {account.what_is_left_out()}', file=sys.stderr)
   if not parts:
     raise UserError(f'{spec}: expected text, found 0 bytes')
-  return [Given(part.name, Text(spec, [part]), spec) for part in parts]
+  return [Given(part.name, Text(spec, [part]), spec, part.path) for part in parts]
 
 
 def _is_missing(spec: str) -> bool:
@@ -143,7 +149,26 @@ def _standard_input() -> Given:
   if len(data) == mark:
     raise UserError(f'{STDIN_NAME}: expected text, found 0 bytes')
   part = Part(STDIN_NAME, len(data) - mark, lambda start: iter([data[mark + start:]]), mark=mark)
-  return Given(STDIN_NAME, Text(STDIN_NAME, [part]), STDIN_NAME)
+  return Given(STDIN_NAME, Text(STDIN_NAME, [part]), STDIN_NAME, STDIN_PATH)
+
+
+def _check_memory(given: Given, size: int, tokens: int, memory: int) -> None:
+  """Refuses a text that does not fit: asking for more would get the process killed without a word.
+
+  Args:
+    given: the text.
+    size: bytes of it that were read.
+    tokens: of these.
+    memory: bytes that can be used.
+
+  Raises:
+    UserError: what was read needs more.
+  """
+  needed = BYTES_PER_BYTE * size + BYTES_PER_TOKEN * tokens
+  if needed > memory:
+    raise UserError(f'{shown(given.name)}: expected a text of at most {memory * size // needed:,} bytes, for the '
+                    f'{memory / 2**30:,.1f} GiB of memory that can be used here, found {given.text.num_bytes:,}; cut '
+                    'it into files')
 
 
 def _kept(blocks: Iterable[bytes], data: bytearray) -> Iterator[bytes]:

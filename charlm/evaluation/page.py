@@ -20,11 +20,13 @@ import json
 import os
 import pathlib
 import stat
+import unicodedata
 from collections.abc import Generator, Iterator, Sequence
 
 import numpy as np
 
 from charlm.evaluation import surprise
+from charlm.evaluation.given_texts import Given
 from charlm.evaluation.surprise import BIT, Span
 from data_pipeline import atomic
 from data_pipeline.corpus.account import shown
@@ -37,24 +39,40 @@ PART = 16  # blocks
 SCALE = 1024
 MOST_BYTES = 1 << 24  # of the texts of one page
 BINS = 800  # of the plot
-BIDI = [0x61C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)]
-# Characters that would not be seen, or would move what is around them, and the symbols that stand for them.
-SYMBOLS = {**{c: 0x2400 + c for c in range(32) if chr(c) not in '\t\n'}, 0x7F: 0x2421,
-           **dict.fromkeys([*range(0x80, 0xA0), 0x2028, 0x2029, *BIDI, 0xFFFE, 0xFFFF], 0x2426),
-           **dict.fromkeys(range(0xDC80, 0xDD00), 0xFFFD)}
+HIDDEN = 'Cc', 'Cf', 'Zl', 'Zp'  # categories of characters that are not seen, or move what is around them
+# Others that are not seen: those that Unicode calls default ignorable, fillers among them, and the empty pattern.
+IGNORABLE = [0x34F, 0x115F, 0x1160, 0x17B4, 0x17B5, *range(0x180B, 0x1810), 0x2065, 0x2800, 0x3164,
+             *range(0xFE00, 0xFE10), 0xFFA0, *range(0xFFF0, 0xFFF9), 0xFFFE, 0xFFFF, *range(0xE0000, 0xE1000)]
 
 
-def check(path: str, texts: Sequence[str]) -> None:
-  """Checks that a page can go to `path`. texts: names of the files that it is made of. Raises UserError."""
+class _Symbols(dict[int, int]):
+  """Of each character the one that is shown: itself, or a symbol for what would not be seen. Found as it is needed."""
+
+  def __missing__(self, code: int) -> int:
+    self[code] = found = 0x2426 if unicodedata.category(chr(code)) in HIDDEN else code
+    return found
+
+
+SYMBOLS = _Symbols({**{c: 0x2400 + c for c in range(32)}, 9: 9, 10: 10, 0x7F: 0x2421,
+                    **dict.fromkeys(IGNORABLE, 0x2426), **dict.fromkeys(range(0xDC80, 0xDD00), 0xFFFD)})
+
+
+def check(path: str, texts: Sequence[Given]) -> None:
+  """Checks that a page of these texts can go to `path`. Raises UserError."""
   named, folder = f'--html={path}', os.path.dirname(path) or '.'
   if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
     raise UserError(f'{named}: expected a file in a folder that is there and can be written to')
-  if not os.path.exists(path):
-    return
-  if not stat.S_ISREG(os.stat(path).st_mode):
-    raise UserError(f'{named}: expected a file, and this is none')
-  if any(os.path.exists(text) and os.path.samefile(path, text) for text in texts):
-    raise UserError(f'{named}: is one of the texts; expected another file')
+  if os.path.exists(path):
+    if not stat.S_ISREG(os.stat(path).st_mode):
+      raise UserError(f'{named}: expected a file, and this is none')
+    if any(os.path.exists(text.path) and os.path.samefile(path, text.path) for text in texts):
+      raise UserError(f'{named}: is one of the texts; expected another file')
+  _check_size(path, sum(text.text.num_bytes for text in texts))
+
+
+def _check_size(path: str, size: int) -> None:
+  if size > MOST_BYTES:
+    raise UserError(f'--html={path}: expected at most {MOST_BYTES:,} bytes of text for one page, found {size:,}')
 
 
 def written(path: str, texts: Iterator[Span], pieces: Sequence[bytes]) -> Generator[Span, None, None]:
@@ -76,8 +94,7 @@ def written(path: str, texts: Iterator[Span], pieces: Sequence[bytes]) -> Genera
       page.write(head.encode())
       for text in texts:
         size += len(text.text.data)
-        if size > MOST_BYTES:
-          raise UserError(f'--html={path}: expected at most {MOST_BYTES:,} bytes of text for one page')
+        _check_size(path, size)  # U+FFFD is longer than what it stands for
         units = surprise.units(text)
         page.write(_section(text, units, token_dtype(len(pieces))).encode())
         all_bits.append(units.bits)
@@ -111,7 +128,8 @@ def _section(text: Span, units: surprise.Units, dtype: np.dtype) -> str:
 
 def _blocks(text: Span, units: surprise.Units, dtype: np.dtype) -> Iterator[str]:
   display = units.characters.translate(SYMBOLS)
-  wide = np.append(0, np.cumsum(units.codes > 0xFFFF))[units.ends]  # characters of two UTF-16 units, up to here
+  codes = np.frombuffer(display.encode('utf-32-le'), '<u4')
+  wide = np.append(0, np.cumsum(codes > 0xFFFF))[units.ends]  # characters of two UTF-16 units, up to here
   lengths = np.diff(units.ends + wide, prepend=0)
   guesses = text.scores.guesses[units.first].astype(np.dtype('<u4') if dtype.itemsize > 2 else np.dtype('<u2'))
   bits, guess_bits = (np.minimum(np.round(x * SCALE), 0xFFFF).astype('<u2')
@@ -152,4 +170,4 @@ def _data(bits: Sequence[np.ndarray], guessed: np.ndarray, pieces: Sequence[byte
 
 def _seen(piece: bytes) -> str:
   """A token as it is shown: symbols for spaces and controls, escapes for bytes that are no whole character."""
-  return piece.decode(errors='backslashreplace').translate({**SYMBOLS, 32: 0x2423, 9: 0x2409, 10: 0x2424})
+  return piece.decode(errors='backslashreplace').translate(SYMBOLS).translate({32: 0x2423, 9: 0x2409, 10: 0x2424})

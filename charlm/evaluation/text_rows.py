@@ -44,7 +44,7 @@ class Layout:
 
   Attributes:
     shape: of the chunks.
-    rows: the rows, as one text; None where the texts have no tokens.
+    rows: the rows, as one text.
   """
 
   def __init__(self, texts: Sequence[Tokens], start: int, vocab_size: int, shape: Shape | None = None) -> None:

@@ -57,8 +57,12 @@ class TokenScorer:
       yield from self._group(group, shape, progress)
 
   def _group(self, texts: list[Tokens], shape: Shape | None,
-             progress: scoring.Progress | None) -> Generator[TokenScores, None, Shape]:
+             progress: scoring.Progress | None) -> Generator[TokenScores, None, Shape | None]:
     """Scores texts side by side. shape: of the group before, which is compiled. Returns that of this one."""
+    if not any(len(text.ids) for text in texts):
+      guesses = np.zeros([0, self._chunks.guesses], np.int32)
+      yield from [TokenScores(np.zeros(0, np.float32), guesses, guesses.astype(np.float32))] * len(texts)
+      return shape
     layout = Layout(texts, self._start, self._chunks.model.vocab_size, shape)
     show = scoring.shown(progress, layout.rows, layout.shape.length)
     chunks = scoring.settle(self._chunks, layout, layout.rows, show)[0]
@@ -72,19 +76,19 @@ class _ChunkScorer(scoring.OneDevice):
 
   def __init__(self, model: LanguageModel, guesses: int) -> None:
     self.model = model.with_backend(model.backend.forward_only())
-    self._guesses = guesses
+    self.guesses = guesses
     self._compiled = tf.function(self._score, jit_compile=True, autograph=False)
 
   def score(self, batch: Chunk, carry: Any) -> tuple[list[scoring.Sums], Any]:
     """As `Scorer.score`: nats [B, T]; guesses [B, T, G] and their nats; the carry."""
     nats, logits, norms, carry = self._compiled(*map(tf.constant, batch), carry)
-    values, guesses = tf.math.top_k(logits, self._guesses)  # outside XLA, which sorts all of them
+    values, guesses = tf.math.top_k(logits, self.guesses)  # outside XLA, which sorts all of them
     return [(nats, (guesses, norms[..., None] - values))], carry
 
   def _score(self, inputs: tf.Tensor, targets: tf.Tensor, reset: tf.Tensor, carry: Any) -> tuple:
     """-> nats [B, T]; logits [B, T, V] and their log-sum-exp [B, T], for guesses, V being 0 without; the carry."""
     outputs, carry = self.model(inputs, self.model.reset(carry, reset))
     nats, logits = losses.nats(outputs.logits, targets), outputs.logits
-    if not self._guesses:
+    if not self.guesses:
       return nats, logits[..., :0], nats, carry
     return nats, logits, tf.reduce_logsumexp(logits, -1), carry

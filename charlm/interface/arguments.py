@@ -3,6 +3,7 @@ import contextlib
 import dataclasses
 import numbers
 import operator
+import os
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from flags.errors import RunError, UserError
 from flags.generation import SampleConfig
 from flags.schema import Texts
 
+BYTES = bytes, bytearray, memoryview  # they are sequences, but of numbers
 FLAG = re.compile(r'--(?=[a-z]\w+\b)')
 
 
@@ -33,11 +35,20 @@ def options(**given: Any) -> SampleConfig:
 
 def _plain(name: str, value: Any, kind: Any) -> Any:
   """A number of Python's own for one of NumPy's; all else as it is."""
-  if kind == Texts and not isinstance(value, Sequence):
+  if kind == Texts and (isinstance(value, BYTES) or not isinstance(value, Sequence)):
     raise UserError(f'{name}={value!r}: expected a text, or a list of texts')
   if kind is float and isinstance(value, numbers.Real) and not isinstance(value, bool):
     return float(value)
-  return operator.index(value) if kind is int and hasattr(value, '__index__') else value
+  if kind is int and hasattr(value, '__index__') and not isinstance(value, bool):
+    return operator.index(value)
+  return value
+
+
+def folder(name: str, given: Any) -> str:
+  """A folder that was given, as `open` takes them."""
+  if not isinstance(given, (str, os.PathLike)):
+    raise UserError(f'{name}={given!r}: expected a folder, as text or as a path')
+  return os.fspath(given)
 
 
 def count(name: str, value: Any, most: int) -> int:
@@ -49,7 +60,7 @@ def count(name: str, value: Any, most: int) -> int:
 
 def texts(name: str, given: Any) -> list[bytes]:
   """Texts that were given, as bytes. name: of the argument."""
-  if isinstance(given, (str, bytes)) or not isinstance(given, Sequence):
+  if isinstance(given, (str, *BYTES)) or not isinstance(given, Sequence):
     raise UserError(f'{name}={str(given)[:20]!r}: expected a list of texts')
   return [text(f'{name}[{i}]', one) for i, one in enumerate(given)]
 

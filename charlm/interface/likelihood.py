@@ -11,6 +11,7 @@ from charlm.interface.results import Score, Token
 from charlm.interface.state import State
 from charlm.network import losses
 from charlm.network.model import LanguageModel
+from data_pipeline.text_reader import count_characters
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import RunError
 
@@ -52,7 +53,7 @@ class Likelihood:
     total, pairs = float(nats.sum(dtype=np.float64)), zip(ids.tolist(), nats.tolist(), strict=True)
     if not np.isfinite(total):
       raise RunError(NOT_FINITE)
-    return Score(-total, len(ids), len(text), len(text.decode('utf-8', 'replace')),
+    return Score(-total, len(ids), len(text), count_characters(text),
                  [token(self._tokenizer, *pair) for pair in pairs] if tokens else None)
 
 

@@ -56,7 +56,7 @@ def load(workdir: str | os.PathLike, *, weights: str = 'best', recurrence: str =
     RunError: a file cannot be read, or is damaged.
   """
   with arguments.named():
-    given = SampleConfig(workdir=os.fspath(workdir), weights=weights, recurrence=recurrence)
+    given = SampleConfig(workdir=arguments.folder('workdir', workdir), weights=weights, recurrence=recurrence)
     layout.read_config(given.workdir)
     return Model(trained_model.load_model(given.workdir, given.weights, given.recurrence))
 

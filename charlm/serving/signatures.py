@@ -155,9 +155,8 @@ class ServedModel(tf.Module):
     ids = self._encoded('text', text)
     log_prob = reading.log_probs(self._reader, ids, self._start, self._initial_state(ids.nrows()))
     read = self._tokenizer.decode_tf(ids) if self._by_ids else text
-    whole = tf.strings.unicode_transcode(read, 'UTF-8', 'UTF-8')
     return {'log_prob': log_prob, 'num_tokens': tf.cast(ids.row_lengths(), tf.int32),
-            'num_bytes': tf.strings.length(read), 'num_characters': tf.strings.length(whole, 'UTF8_CHAR')}
+            'num_bytes': tf.strings.length(read), 'num_characters': tf.strings.length(read, 'UTF8_CHAR')}
 
   def prefill(self, prompt: tf.Tensor) -> Answer:
     """Reads prompts [B] -> state [B, D] after them, log_probs [B, V] of the next token."""

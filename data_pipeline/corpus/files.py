@@ -49,7 +49,8 @@ def text_parts(spec: str) -> tuple[list[Part], Account]:
   files, kinds = _texts(spec, found)
   packed = iter(spooled(spec, [(shown(file.path), functools.partial(_unpacked, file.path, file.packing))
                                for file in files if file.packing]))
-  parts = [next(packed)._replace(mark=file.mark) if file.packing else _plain_part(file) for file in files]
+  parts = [next(packed)._replace(mark=file.mark, path=file.path) if file.packing else _plain_part(file)
+           for file in files]
   left_out = {os.path.relpath(path, found.root) if found.root else path: why for path, why in found.left_out.items()}
   account = Account(len(parts), 'file', left_out)
   if not parts and not found.alone:
@@ -125,7 +126,7 @@ def _plain_part(file: _File) -> Part:
   def read(start: int) -> Iterator[bytes]:
     return read_file(file.path, file.mark + start)
 
-  return Part(shown(file.path), file.size - file.mark, read, mark=file.mark)
+  return Part(shown(file.path), file.size - file.mark, read, mark=file.mark, path=file.path)
 
 
 def _with_newline(spec: str, part: Part) -> Part:

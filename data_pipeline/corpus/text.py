@@ -27,6 +27,7 @@ class Part(NamedTuple):
   read: Callable[[int], Iterator[bytes]]  # offset in the part -> the bytes from there on, in blocks of any size
   documents: tuple[int, ...] = (0,)  # offsets in the part where documents start
   mark: int = 0  # bytes of the file before the part begins: a byte order mark
+  path: str = ''  # of the file, which the name shows in one line; empty where it is no file
 
 
 class Text:

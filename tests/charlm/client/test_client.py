@@ -60,6 +60,14 @@ def test_a_stream_ends_before_a_stop_text(finished, tmp_path, stop):
         assert ''.join(client.stream('It was', seed=seed, block=block, **OPTIONS)) == written.text
 
 
+def test_a_stream_goes_on_where_the_server_writes_fewer_tokens_at_a_time(finished, client):
+  opened = trained_model.load_model(finished)
+  served = ServedModel(opened.model, opened.tokenizer, ExportConfig(length=30, seed=4, max_new_tokens=5))
+  wanted, = client.generate(['It was'], seed=5, **OPTIONS)
+  with stand_in.rest(served.functions) as address, Client(address, retries=0) as one:
+    assert ''.join(one.stream('It was', seed=5, **OPTIONS)) == wanted.text
+
+
 def test_each_prompt_has_its_own_seed(client):
   both = client.generate(['It was', b'\xff was'], seed=5, **OPTIONS)
   assert both[0] == client.generate(['It was'], seed=5, **OPTIONS)[0]

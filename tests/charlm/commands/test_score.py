@@ -2,15 +2,20 @@
 import gzip
 import io
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import numpy as np
 import pytest
 
 from charlm.commands import evaluate, score, train
+from charlm.evaluation import page
+from charlm.network import runtime
 from charlm.workdir import checkpoint
 from runs import TEXT, flags, told
+from source_tree import ROOT
 
 WORDS = 'It was the worst of times.\nIt was naïve: 世\n\nthe best of times, it was\n'
 DOCUMENTS = 'It was\n\nthe best of times\n\n'
@@ -139,6 +144,9 @@ def test_what_is_not_utf8_is_told_of_and_stays_valid_in_what_is_printed(document
   (['words.txt', '--html=no/page.html'], ['--html=no/page.html', 'folder']),
   (['words.txt', '--html=./words.txt'], ['--html=./words.txt', 'one of the texts']),
   (['folder', '--html=folder/a.html'], ['--html=folder/a.html', 'one of the texts']),
+  (['a\x01.txt', '--html=a\x01.txt'], ['--html=a', 'one of the texts']),
+  (['packed*', '--html=linked.html'], ['--html=linked.html', 'one of the texts']),
+  (['fold\x01er', '--html=fold\x01er/\x01.txt'], ['--html=fold', 'one of the texts']),
   (['words.txt', '--html=.'], ['--html=.', 'expected a file']),
   (['words.txt', '--html=/dev/null'], ['--html=/dev/null', 'expected a file']),
 ])
@@ -148,13 +156,51 @@ def test_what_score_refuses(finished, here, capsys, arguments, words):
   (here / 'empty.txt').touch()
   (here / 'pdf.txt').write_bytes(b'%PDF-1.4\n\0')
   (here / 'wide.txt').write_bytes('\ufeffwide'.encode('utf-16-le'))
-  before = {path: path.read_bytes() for path in here.iterdir() if path.is_file()}
+  (here / 'a\x01.txt').write_text(WORDS)
+  (here / 'packed\x01.gz').write_bytes(gzip.compress(WORDS.encode()))
+  (here / 'linked.html').symlink_to('packed\x01.gz')
+  (here / 'fold\x01er').mkdir()
+  (here / 'fold\x01er' / '\x01.txt').write_text(WORDS)
+  before = {path: path.read_bytes() for path in here.rglob('*') if path.is_file()}
   with pytest.raises(SystemExit) as exit_:
     score.run(['charlm-score', f'--workdir={finished}', *arguments])
   assert exit_.value.code == 2
   line, = told(capsys)
   assert all(word in line for word in words) and '--corpus=' not in line.replace('charlm-evaluate --corpus', ''), line
-  assert {path: path.read_bytes() for path in here.iterdir() if path.is_file()} == before
+  assert {path: path.read_bytes() for path in here.rglob('*') if path.is_file()} == before
+
+
+def test_a_page_does_not_take_the_place_of_what_standard_input_comes_from(here):
+  """In a process of its own, which has a standard input of its own."""
+  code = ("import sys; from charlm.evaluation import given_texts, page\n"
+          "page.check('words.txt', given_texts.find(['-']))")
+  with open('words.txt', 'rb') as file:
+    done = subprocess.run([sys.executable, '-c', code], stdin=file, capture_output=True, text=True, check=False,
+                          env={**os.environ, 'PYTHONPATH': str(ROOT)})
+  assert 'UserError: --html=words.txt: is one of the texts' in done.stderr
+
+
+def test_texts_too_long_for_a_page_are_refused_before_they_are_scored(finished, here, monkeypatch, capsys):
+  monkeypatch.setattr(page, 'MOST_BYTES', len(WORDS.encode()))
+  (here / 'words.gz').write_bytes(gzip.compress(WORDS.encode()))
+  monkeypatch.setattr(score, 'scored', None)  # is not called
+  with pytest.raises(SystemExit) as exit_:
+    score.run(['charlm-score', f'--workdir={finished}', 'words.txt', 'words.gz', '--html=page.html'])
+  size = len(WORDS.encode())
+  assert exit_.value.code == 2
+  assert told(capsys) == [f'charlm-score: --html=page.html: expected at most {size} bytes of text for one page, found '
+                          f'{2 * size}']
+
+
+def test_a_text_that_the_memory_does_not_hold_is_refused(finished, here, monkeypatch, capsys):
+  monkeypatch.setattr(runtime, 'memory_bytes', lambda: 30 * 1000)
+  (here / 'long.txt').write_bytes(b'a' * 1001)
+  (here / 'fits.txt').write_bytes(b'a' * 1000)
+  with pytest.raises(SystemExit) as exit_:
+    score.run(['charlm-score', f'--workdir={finished}', 'fits.txt', 'long.txt'])
+  line, = told(capsys)
+  assert exit_.value.code == 2
+  assert line.startswith('charlm-score: long.txt: expected a text of at most 1,000 bytes') and 'found 1,001' in line
 
 
 @pytest.mark.parametrize('data, words', [

@@ -12,7 +12,8 @@ from charlm.workdir import trained_model
 from flags.serving import ExportConfig
 from source_tree import ROOT
 
-TEXTS = {'one.txt': 'It was the best of times.\n', 'two.txt': 'the worst\n' * 12, 'three.txt': 'x'}
+TEXTS = {'one.txt': b'It was the best of times.\n', 'two.txt': b'the worst\n' * 12, 'three.txt': b'x',
+         'invalid.txt': b'It\xff\x80\x80 was\xed\xa0\x80'}
 
 
 @pytest.fixture(scope='module', params=['rest', 'grpc'])
@@ -26,7 +27,7 @@ def address(request, finished):
 @pytest.fixture
 def files(tmp_path):
   for name, text in TEXTS.items():
-    (tmp_path / name).write_text(text)
+    (tmp_path / name).write_bytes(text)
   return [str(tmp_path / name) for name in TEXTS]
 
 
@@ -38,12 +39,31 @@ def test_a_server_scores_as_the_workdir_does(address, finished, files, capsys, m
     score.run(['charlm-score', where, '--output=json', *files])
     told = json.loads(capsys.readouterr().out)
     one += [*told['texts'], {'file': 'total', **told['total']}]
-  assert len(found) == len(wanted) == 4
+  assert len(found) == len(wanted) == 5
   for one, other in zip(found, wanted, strict=True):
     assert one.keys() == other.keys() and one.pop('file') == other.pop('file')
     assert one == pytest.approx(other, rel=1e-4)
   score.run(['charlm-score', f'--server={address}', *files])
-  assert capsys.readouterr().out.count('\n') == 5
+  assert capsys.readouterr().out.count('\n') == 6
+
+
+def test_texts_that_are_too_many_at_once_are_sent_one_by_one(finished, tmp_path, capsys):
+  """Only a text that is refused by itself is named, and those before it are told of."""
+  opened, texts = trained_model.load_model(finished), []
+  for i in range(4):
+    texts.append(str(tmp_path / f'{i}.txt'))
+    (tmp_path / f'{i}.txt').write_bytes(b'It was. ' * 12)
+  served = ServedModel(opened.model, opened.tokenizer, ExportConfig(max_new_tokens=50, max_prompt_tokens=100,
+                                                                    max_batch_tokens=200))
+  with stand_in.rest(served.functions) as address:
+    score.run(['charlm-score', f'--server={address}', '--output=json', *texts])
+    assert len(json.loads(capsys.readouterr().out)['texts']) == 4
+    (tmp_path / '2.txt').write_bytes(b'It was. ' * 13)
+    with pytest.raises(SystemExit):
+      score.run(['charlm-score', f'--server={address}', *texts])
+  out, err = capsys.readouterr()
+  assert '2.txt: ' in err and ' more: ' not in err and 'expected at most 100' in err
+  assert out.count('.txt') == 2
 
 
 def test_a_text_that_the_server_refuses_is_named(address, tmp_path, capsys):

@@ -101,6 +101,17 @@ def test_a_text_cannot_become_markup(tmp_path):
   assert set(data['pieces'].values()) == {'</script><b>'}
 
 
+@pytest.mark.parametrize('character', [*'\u200b\ufeff\u00ad\u2060\u180e\u3164\u115f\u1160\uffa0\u2028\u2029\ufe0f',
+                                       '\u034f', '\U000e0020', '\U000e0100'], ids=ascii)
+def test_a_character_that_would_not_be_seen_is_shown_as_a_symbol(tmp_path, character):
+  written = write(tmp_path / 'page.html', scored(f'a{character}🎉b'.encode()), pieces=[character.encode()] * 256)
+  (packed, text), = re.findall(r'data-units="([^"]*)">(.*?)</div>', written)
+  assert text == 'a\u2426🎉b' and character not in written
+  assert decoded(packed, '<u2')[1].tolist() == [1, 1, 2, 1]  # lengths are those of what is shown
+  data = json.loads(re.search(r'id="data">(.*?)</script>', written, re.DOTALL)[1])
+  assert set(data['pieces'].values()) == {'\u2426'}
+
+
 def test_a_page_that_is_too_long_or_left_early_is_not_there(tmp_path, monkeypatch):
   monkeypatch.setattr(page, 'MOST_BYTES', 100)
   with pytest.raises(UserError, match=r'--html=.*at most 100 bytes'):

@@ -60,6 +60,15 @@ def test_a_long_text_has_the_scores_of_one_row(model, monkeypatch, rows):
   assert found.guesses.shape == found.guess_nats.shape == (TEXT.size, 0)
 
 
+@pytest.mark.parametrize('guesses', [0, 3])
+def test_texts_without_tokens_have_empty_scores(model, guesses):
+  scores = [*token_scores.TokenScorer(model, TOKENIZER, guesses=guesses).scores([Tokens(TEXT[:0])] * 2)]
+  for found in scores:
+    assert found.nats.shape == (0,) and found.guesses.shape == found.guess_nats.shape == (0, guesses)
+    assert [part.dtype for part in found] == [np.float32, np.int32, np.float32]
+  assert len(scores) == 2
+
+
 def test_groups_of_texts_are_scored_as_one(model, monkeypatch):
   wanted = [*token_scores.TokenScorer(model, TOKENIZER).scores(TEXTS)]
   monkeypatch.setattr(token_scores, 'GROUP_TOKENS', 80)

@@ -163,7 +163,7 @@ def test_next_has_the_likeliest_tokens_first(model):
   assert model.generate(['It w'], length=1, temperature=0)[0].text == found[0].text
 
 
-def test_scores(model):
+def test_scores(model, bytewise):
   given = ['It was the best of times, it was', '', 'I']
   whole, empty, short = model.score(given, tokens=True)
   assert (whole.num_tokens, whole.num_bytes, whole.num_characters) == (32, 32, 32)
@@ -173,6 +173,8 @@ def test_scores(model):
   assert empty == (0, 0, 0, 0, []) and empty.bits_per_byte == empty.bits_per_character == 0
   assert short.log_prob == pytest.approx(next(t.log_prob for t in model.next('', n=99) if t.text == 'I'), abs=1e-4)
   assert model.score(given)[0].tokens is None
+  assert bytewise.score([b'\xff\x80\x80abc'])[0].num_characters == 4  # as in training
+  assert model.score([''], tokens=True) == model.score(['', ''], tokens=True)[1:] == [empty]
 
 
 def test_scores_go_on_from_states(model):
@@ -212,6 +214,8 @@ def test_what_constraints_look_back_on_is_in_the_state(model):
   (lambda m: m.generate(['a'], seed=2**31), '^seed=2147483648: expected at least 0 and at most'),
   (lambda m: m.generate(['a'], stop=3), 'stop=3: expected a text, or a list of texts'),
   (lambda m: m.generate(['a'], ban=[3]), 'ban=3: expected text'),
+  (lambda m: m.generate(['a'], stop=b'x'), "^stop=b'x': expected a text, or a list of texts"),
+  (lambda m: m.generate(['a'], length=True), '^length=True: expected an integer'),
   (lambda m: m.stream('a', ban=list(LETTERS), ban_unknown=True), '^ban=.* ban_unknown: .* nothing to write'),
   (lambda m: m.generate(['a'], repetition_window=3), '^repetition_window=3 has no effect beside repetition_penalty=1'),
   (lambda m: m.next('a', n=0), 'n=0: expected an integer, at least 1'),
@@ -219,6 +223,7 @@ def test_what_constraints_look_back_on_is_in_the_state(model):
   (lambda m: m.read(None), 'text=None: expected a text'),
   (lambda m: m.generate([b'\xff']), r'prompts\[0\]: byte 0xff at offset 0 is not UTF-8'),
   (lambda m: charlm.load('/none'), '^workdir=/none: expected a folder'),
+  (lambda m: charlm.load(None), '^workdir=None: expected a folder'),
   (lambda m: charlm.load(''), '^workdir: expected the folder of a trained model, such as workdir=runs/first'),
   (lambda m: charlm.load('/none', weights='worst'), '^weights=worst: expected one of best, last'),
 ])
