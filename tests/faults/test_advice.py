@@ -21,6 +21,7 @@ NEVER = {  # (command, flag): why no such message can come
   ('evaluate', 'tokenizer'): 'the model brings its tokenizer; none is learned',
   ('evaluate', 'vocab_size'): 'the model brings its tokenizer; none is learned',
   ('train', 'num_samples'): 'it writes one sample at a time',
+  ('train', 'length'): 'it writes samples of a few hundred tokens, for which no memory is checked',
   ('sample', 'corpus'): 'it reads no text',
   ('export', 'corpus'): 'it reads no text',
   ('export', 'recurrence'): 'it takes XLA, whatever is there',

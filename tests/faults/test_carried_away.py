@@ -22,7 +22,7 @@ SECRET = '/home/somebody/secret'
 
 
 @pytest.mark.parametrize('format_, names, facts', [
-  ('savedmodel', {'saved_model.pb'}, '1/assets.extra/charlm.json'),
+  pytest.param('savedmodel', {'saved_model.pb'}, '1/assets.extra/charlm.json', marks=pytest.mark.slow),
   ('safetensors', {'model.safetensors', 'numpy_model.py'}, 'charlm.json'), ('litert', {'model.tflite'}, 'charlm.json')])
 def test_no_file_of_an_export_names_a_place(finished, corpus, tmp_path, format_, names, facts):
   """Neither the graph nor the facts beside it."""

@@ -48,6 +48,7 @@ def test_the_graph_has_no_python_no_compiler_and_no_state(exported, kind, struct
   assert text_ops == (kind == 'sentencepiece' and flags.get('text_ops') != 'none')
 
 
+@pytest.mark.slow
 def test_facts_and_warm_up_lie_beside_it(exported):
   extra = exported() / 'assets.extra'
   facts = json.loads((extra / 'charlm.json').read_text())
