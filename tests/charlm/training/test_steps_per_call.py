@@ -50,7 +50,8 @@ def assert_same(one, other):
     bool(kernels.register()[1]), reason='no native kernels'))])
 @pytest.mark.parametrize('recipe', [
     dict(dropout=0.2, zoneout=0.1, train=dict(average='ema')),
-    *(pytest.param(recipe, marks=pytest.mark.slow) for recipe in (dict(starts=STARTS, overlap=3), *RECIPES))], ids=['noise', 'documents', 'gru', 'lstm'])
+    *(pytest.param(recipe, marks=pytest.mark.slow)
+      for recipe in (dict(starts=STARTS, overlap=3), *RECIPES))], ids=['noise', 'documents', 'gru', 'lstm'])
 def test_several_steps_in_one_call_are_those_one_by_one(recipe, recurrence):
   options = {name: value for name, value in recipe.items() if name != 'starts'}
   assert_same(*(trained(make(recurrence=recurrence, **options), calls, overlap=options.get('overlap', 0),
