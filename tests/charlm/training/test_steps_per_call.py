@@ -53,6 +53,8 @@ def assert_same(one, other):
     *(pytest.param(recipe, marks=pytest.mark.slow)
       for recipe in (dict(starts=STARTS, overlap=3), *RECIPES))], ids=['noise', 'documents', 'gru', 'lstm'])
 def test_several_steps_in_one_call_are_those_one_by_one(recipe, recurrence):
+  if recurrence == 'native' and recipe.get('cell') == 'lstm':
+    pytest.skip('native kernels compute a GRU')
   options = {name: value for name, value in recipe.items() if name != 'starts'}
   assert_same(*(trained(make(recurrence=recurrence, **options), calls, overlap=options.get('overlap', 0),
                         starts=recipe.get('starts')) for calls in ([1] * 8, [3, 1, 4])))
