@@ -3,6 +3,7 @@ import io
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -146,6 +147,7 @@ def test_a_session_at_a_terminal(trained, tmp_path):
   terminal.until('a')
   terminal.process.send_signal(signal.SIGINT)
   terminal.until('\n> ')
+  time.sleep(1)  # the prompt is shown a moment before the line is waited for
   terminal.process.send_signal(signal.SIGINT)
   terminal.until('> ')
   assert say(':nothing') == ''
