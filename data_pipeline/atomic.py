@@ -62,16 +62,25 @@ def write(path: str | os.PathLike, data: bytes) -> None:
     opened.write(data)
 
 
-def make_folder(path: str | os.PathLike) -> None:
-  """Makes a folder and those above it, where they are not there.
+def make_folder(path: str | os.PathLike, *, parents: bool = True) -> None:
+  """Makes a folder where it is not there, and has its name reach the disk.
+
+  Args:
+    path: of the folder.
+    parents: whether to make those above it, too.
 
   Raises:
     OSError: one cannot be made, or there are more than pathlib can make.
   """
+  path = pathlib.Path(path)
+  made = [folder for folder in (path, *path.parents) if not os.path.lexists(folder)]
   try:
-    pathlib.Path(path).mkdir(parents=True, exist_ok=True)
+    path.mkdir(parents=parents, exist_ok=True)
   except RecursionError:
     raise OSError(errno.ENAMETOOLONG, os.strerror(errno.ENAMETOOLONG), os.fspath(path)) from None
+  for folder in reversed(made):
+    with contextlib.suppress(FileNotFoundError, PermissionError):  # removed meanwhile; writable, but not readable
+      sync(folder.parent)
 
 
 @contextlib.contextmanager
@@ -89,15 +98,15 @@ def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
   try:
     yield temporary
     for below in temporary.rglob('*'):
-      _sync_path(below)
+      sync(below)
     with contextlib.suppress(OSError):
       temporary.chmod(0o755)
-    _sync_path(temporary)
+    sync(temporary)
     os.rename(temporary, path)
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
     raise
-  _sync_path(path.parent)
+  sync(path.parent)
 
 
 def sweep(folder: str | os.PathLike[str], *, at_once: bool = False) -> None:
@@ -137,7 +146,8 @@ def _sync(handle: int) -> None:
       raise
 
 
-def _sync_path(path: pathlib.Path) -> None:
+def sync(path: str | os.PathLike) -> None:
+  """Returns once a file or folder is on the disk, where the file system can say so. Raises OSError."""
   opened = os.open(path, os.O_RDONLY)
   try:
     _sync(opened)

@@ -19,6 +19,7 @@ from charlm.training.learner import DistributedScorer, Learner, StepDecisions
 from charlm.training.loss_monitor import LossMonitor
 from charlm.training.terminal import Terminal
 from charlm.workdir import checkpoint, metrics, plot, variables
+from charlm.workdir.saver import Saver
 from data_pipeline.token_files import TokenFile
 from flags.config import Config
 from flags.errors import RunError
@@ -65,7 +66,7 @@ class Trainer:
     self.members: list[Any] = [self.chunks, self.budget, self.monitor, self.metrics]
     self.decisions = Decisions(run.config.train, budget, self.monitor, run.steps_per_call)
     self.step, self.tokens, self.finished = 0, 0, ''
-    self.carry, self.saved_step = learner.initial_carry(), 0
+    self.carry, self.saver = learner.initial_carry(), Saver(self.workdir)
     self.uncollected: list[dict[str, tf.Tensor]] = []
     found = checkpoint.newest(self.workdir, set_aside=True)
     if found:
@@ -86,10 +87,11 @@ class Trainer:
     Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after Ctrl-C,
     SIGTERM or SIGHUP, once all is saved.
     """
-    with self._failures(), self._open_writer() as self.writer:
+    with self._failures(), self._open_writer() as self.writer, self.saver:
       if not self.finished:
         with Terminal(self._progress()).open() as self.terminal:
           while not self.finished:
+            self.saver.check()
             self._do(self._train_call())
       if self.profiled and self.step <= self.profiled[0]:
         print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
@@ -141,6 +143,8 @@ class Trainer:
     self.finished = due.stop
     if due.save:
       self._save()
+    if due.stop or due.leave:
+      self.saver.wait()
     if due.leave:
       self.terminal.leave(self.step)
       raise KeyboardInterrupt
@@ -179,8 +183,7 @@ class Trainer:
     if not math.isfinite(loss):
       raise self._not_finite(f'step {self.step}: the validation loss is {loss} nats')
     if self.monitor.validated(loss, self.step):
-      checkpoint.write(self.workdir, checkpoint.BEST, variables.collect('model', self.learner.evaluated.variables),
-                       self.state())
+      self.saver.keep_best(variables.collect('model', self.learner.evaluated.variables), self.state())
     return loss
 
   def _sample(self, write_sample: Callable[[LanguageModel], bytes]) -> None:
@@ -196,8 +199,7 @@ class Trainer:
       arrays |= variables.collect(name, held)
     if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
       raise self._not_finite(f'step {self.step}: the weights are not finite')
-    checkpoint.save(self.workdir, self.step, arrays, self.state())
-    self.saved_step = self.step
+    self.saver.save(self.step, arrays, self.state())
 
   def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     checkpoint.check_state(self.workdir, state, self.state())
@@ -208,7 +210,7 @@ class Trainer:
     variables.check_arrays('carry', arrays, dict(zip(keys, self.learner.join_carry(self.carry), strict=True)))
     self.carry = self.learner.split_carry([arrays[key] for key in keys])
     self.step, self.tokens, self.finished = (state[name] for name in ('step', 'tokens', 'finished'))
-    self.saved_step = self.step
+    self.saver.step = self.step
     for member in self.members:
       member.restore(state)
 
@@ -243,7 +245,8 @@ class Trainer:
       yield
     except OSError as error:
       what = f'{error.filename}: {error.strerror}' if error.filename else str(error)
-      good = f'of step {self.saved_step}' if self.saved_step else 'not made yet'
+      self.saver.settle()
+      good = f'of step {self.saver.step}' if self.saver.step else 'not made yet'
       raise RunError(f'--workdir={self.workdir} cannot be written ({what}). The last good checkpoint is {good}. '
                      'Mend this, then run the same command again') from error
 
@@ -260,10 +263,11 @@ class Trainer:
       gone = isinstance(error, tf.errors.NotFoundError)
       for path in (file.path for file in self.files.values() if gone and file.path in what):
         raise RunError(f'{path}: these tokens cannot be read any more: somebody has cleared the cache meanwhile. Run '
-                       f'the same command again; it goes on from step {self.saved_step}') from error
+                       f'the same command again; it goes on from step {self.saver.step}') from error
       raise
 
   def _not_finite(self, what: str) -> RunError:
+    self.saver.settle()
     good = [str(path) for path in checkpoint.saved(self.workdir)[:1]]
     where = ' in another --workdir' if good else ''
     return RunError(f'{what}; the last good checkpoint is {"".join(good) or "not made yet"}. Try a lower '

@@ -56,7 +56,7 @@ def write(workdir: Folder, name: str, arrays: Mapping[str, np.ndarray], state: M
                              'digest': np.frombuffer(_digest(arrays, content), np.uint8)}
   path = pathlib.Path(workdir, 'checkpoints', name)  # now that all is ready: the folder may be moved at any time
   try:
-    path.parent.mkdir(exist_ok=True)
+    atomic.make_folder(path.parent, parents=False)
     with atomic.file(path) as file:
       np.savez(file, **entries)
   except OSError as error:

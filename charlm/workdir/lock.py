@@ -5,6 +5,7 @@ import fcntl
 import os
 import pathlib
 import sys
+import threading
 from collections.abc import Iterator
 
 from charlm.workdir.names import Folder
@@ -24,7 +25,7 @@ class LockedFolder(os.PathLike):
 
   def __init__(self, path: Folder, handle: int):
     """handle: the folder, opened."""
-    self._path, self._handle = os.fspath(path), handle
+    self._path, self._handle, self._lock = os.fspath(path), handle, threading.Lock()
 
   def __str__(self) -> str:
     """Where it was when it was last used."""
@@ -32,16 +33,20 @@ class LockedFolder(os.PathLike):
 
   def __fspath__(self) -> str:
     """Where it is now; says so where that has changed. Raises RunError where it cannot be found any more."""
-    if not _is(self._path, self._handle):
-      found = _place(self._handle)
-      if found == os.path.realpath(self._path):  # a file system that numbers its files anew
-        return self._path
-      if not found or not _is(found, self._handle):
-        raise RunError(f'--workdir={self._path}: this folder was removed or replaced while the run was at work in it; '
-                       'nothing was written elsewhere. Bring it back, then run the same command again')
-      print(f'notice: --workdir={self._path}: was moved to {found}, and the run goes on there', file=sys.stderr)
-      self._path = found
-    return self._path
+    with self._lock:  # a run trains in one thread and saves in another; a move is told once
+      if not _is(self._path, self._handle):
+        self._follow()
+      return self._path
+
+  def _follow(self) -> None:
+    found = _place(self._handle)
+    if found == os.path.realpath(self._path):  # a file system that numbers its files anew
+      return
+    if not found or not _is(found, self._handle):
+      raise RunError(f'--workdir={self._path}: this folder was removed or replaced while the run was at work in it; '
+                     'nothing was written elsewhere. Bring it back, then run the same command again')
+    print(f'notice: --workdir={self._path}: was moved to {found}, and the run goes on there', file=sys.stderr)
+    self._path = found
 
 
 def _is(path: str, handle: int) -> bool:

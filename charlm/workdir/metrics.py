@@ -17,6 +17,7 @@ from charlm.workdir import layout, names
 from charlm.workdir.names import Folder
 from charlm.workdir.tensorboard import TensorBoard
 from data_pipeline import atomic
+from flags.errors import RunError
 from flags.schema import is_text
 
 MOST = float(np.finfo(np.float32).max)  # that TensorBoard takes
@@ -117,7 +118,7 @@ class MetricWriter:
   def write_sample(self, step: int, text: bytes) -> None:
     """Keeps what the model has written at this step."""
     folder = layout.samples_folder(self._workdir)
-    folder.mkdir(exist_ok=True)
+    atomic.make_folder(folder, parents=False)
     atomic.write(folder / names.step_name(step, '.txt'), text)
     self.tensorboard.write_text(step, text)
 
@@ -126,6 +127,18 @@ class MetricWriter:
 
   def __exit__(self, *error: object) -> None:
     self.tensorboard.close()
+
+
+def sync(workdir: Folder) -> None:
+  """Returns once the lines of metrics.jsonl are on the disk. Raises RunError where they cannot get there."""
+  path = layout.metrics_path(workdir)
+  try:
+    atomic.sync(path)
+  except FileNotFoundError:  # somebody has removed it
+    pass
+  except OSError as error:
+    raise RunError(f'{path}: cannot be written ({error.strerror}). Make room, then run the same command again'
+                   ) from error
 
 
 def read_metrics(path: Folder) -> list[dict[str, Any]]:

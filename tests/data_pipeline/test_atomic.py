@@ -160,6 +160,16 @@ def test_folders_are_made_with_those_above_them(tmp_path):
   assert (tmp_path / 'a' / 'b').is_dir()
 
 
+def test_the_name_of_a_new_folder_reaches_the_disk(tmp_path, calls):
+  atomic.make_folder(tmp_path / 'a' / 'b')
+  assert calls == [('fsync', str(tmp_path)), ('fsync', str(tmp_path / 'a'))]
+  atomic.make_folder(tmp_path / 'a' / 'b')
+  assert len(calls) == 2
+  with pytest.raises(FileNotFoundError):
+    atomic.make_folder(tmp_path / 'c' / 'd', parents=False)
+  assert names(tmp_path) == ['a'] and len(calls) == 2
+
+
 def test_more_folders_than_can_be_made_are_an_error_of_the_system(tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   with pytest.raises(OSError, match='File name too long'):
