@@ -79,6 +79,7 @@ class Saver:
       finally:
         job = None  # and its arrays, before the next is waited for
         self._jobs.task_done()
+    self._jobs.task_done()
 
   def _save(self, step: int, arrays: Arrays, state: Mapping[str, Any]) -> None:
     metrics.sync(self._workdir)  # a checkpoint on the disk has the lines of its steps beside it
