@@ -3,9 +3,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 FUZZ ?= 1000
+SOAK ?= 100
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-all test-xla fuzz clean
+.PHONY: help demo test test-all test-xla fuzz soak clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +53,9 @@ test-xla: $(INSTALLED)  ## tests of what compiles, with the optimisations of XLA
 
 fuzz: $(INSTALLED)  ## random flags and damaged files, 1,000 of each kind (FUZZ=50: 50, KIND=corpus: of that kind)
 	FUZZ=$(FUZZ) $(BIN)/python -m pytest -q -n 2 --dist worksteal -m slow -k '$(KIND)' tests/fuzz
+
+soak: $(INSTALLED)  ## runs that are killed at 100 random moments, and 50,000 steps killed 100 times (SOAK=10: a tenth)
+	SOAK=$(SOAK) $(BIN)/python -m pytest -q -m slow tests/soak
 
 clean:  ## remove .venv, the demo and what was built
 	rm -rf .venv demo build dist *.egg-info charlm/network/backend/_kernels*.so .pytest_cache .ruff_cache .mypy_cache .hypothesis

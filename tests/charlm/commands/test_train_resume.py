@@ -19,24 +19,6 @@ PLATEAU = [  # steps so large that the loss rises
 FLAT = ['--flat_epochs=1', '--batch_size=16', '--learning_rate=1e-30', '--dropout=0', '--zoneout=0', '--eval_every=0']
 
 
-def test_killed_at_any_moment_it_ends_in_the_same_bits(corpus, finished, tmp_path):
-  workdir, kills = tmp_path / 'run', 0
-  for moment in (0.0, 0.01):
-    process = start(corpus, workdir)
-    before = [p.name for p in checkpoint.saved(workdir)]
-    while process.poll() is None and [p.name for p in checkpoint.saved(workdir)] == before:
-      time.sleep(0.002)
-    time.sleep(moment)
-    process.kill()
-    process.communicate()
-    kills += process.returncode == -signal.SIGKILL
-  assert kills == 2
-  assert last(workdir)[1]['step'] < 40
-  (workdir / 'checkpoints' / '.step-00000012.npz.torn.tmp').write_bytes(b'torn')  # as a kill while saving leaves it
-  train.run(flags(corpus, workdir))
-  assert_same_run(finished, workdir)
-
-
 def dies_and_goes_on(arguments, fatal_step, monkeypatch):
   """The run of `arguments`, which dies after its checkpoint of this step."""
   save = checkpoint.save
