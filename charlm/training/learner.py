@@ -207,7 +207,7 @@ class DistributedScorer:
   def score(self, batch: Any, carry: Any) -> tuple[list[scoring.Sums], Any]:
     """As `Scorer.score`."""
     sums, carry = self._score(batch, carry)
-    return list(self._distribution.values(sums)), carry
+    return self._distribution.pairs(sums), carry
 
   def _on_replicas(self, batch: Any, carry: Any) -> tuple[Any, Any]:
     def on_replica(batch: Batch, carry: Any) -> tuple[scoring.Sums, Any]:
