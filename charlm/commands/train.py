@@ -35,7 +35,9 @@ def main(given: dict[str, Any]) -> None:
   started = time.perf_counter()
   run_config = RunConfig(**{f.name: given[f.name] for f in dataclasses.fields(RunConfig) if f.name in given})
   if run_config.local_workers:
-    sys.exit(train_in_local_workers(run_config, given))
+    if status := train_in_local_workers(run_config, given):
+      sys.exit(status)
+    return
   config = choose_config(run_config.workdir, given)  # mistakes in the flags are told before there is a folder
   cluster_ = cluster.of_strategy(config.train.strategy)
   # What is read under the lock is what the run goes on from. Of several workers the chief alone writes.

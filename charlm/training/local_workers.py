@@ -14,7 +14,7 @@ from typing import IO, Any
 from charlm.training.watchdog import LAUNCHED
 from flags import typed
 from flags.config import ESCAPED
-from flags.errors import RunError
+from flags.errors import RunError, UserError
 
 # The first argument is the path of this process: modules of the same name in the current folder have no say.
 PROGRAM = ('import json, sys\n'
@@ -22,7 +22,8 @@ PROGRAM = ('import json, sys\n'
            'from charlm.commands import train; train.run(["charlm-train", *sys.argv[1:]])')
 INTERRUPTED = 130  # the exit status of a worker that has saved, since it was asked to stop
 GRACE = {INTERRUPTED: 60.0}  # seconds that the others have to end by themselves after one has ended with a status ...
-SHORT_GRACE = 5.0  # ... and after any other but 0
+SHORT_GRACE = 0.2  # ... and after any other but 0, as they could only say that one is gone
+COMPLAINT = 'charlm-train: '  # what the line begins with that says why a worker has failed
 
 
 def run(count: int, given: Mapping[str, Any]) -> int:
@@ -33,10 +34,10 @@ def run(count: int, given: Mapping[str, Any]) -> int:
     given: the flags of charlm-train, {name: value}.
 
   Returns:
-    The exit status: of the first worker that failed, or 0.
+    The exit status: that of the chief where it failed first, 130 where all were asked to stop and have saved, or 0.
 
   Raises:
-    RunError: a worker was killed.
+    UserError, RunError: as another worker did that failed first; RunError where one was killed.
   """
   addresses = [f'127.0.0.1:{port}' for port in free_ports(count)]
   command = [sys.executable, '-c', PROGRAM, json.dumps(sys.path), *arguments(given)]
@@ -45,15 +46,16 @@ def run(count: int, given: Mapping[str, Any]) -> int:
   try:
     for index in range(count):
       workers.append(_start(command, environment(addresses, index), apart=index > 0))
-    speakers = [threading.Thread(target=_pass_on, args=(worker.stderr, f'worker {index}: '))
+    complaints: dict[int, str] = {}
+    speakers = [threading.Thread(target=_pass_on, args=(worker.stderr, index, complaints))
                 for index, worker in enumerate(workers) if worker.stderr]
     for speaker in speakers:
       speaker.start()
     with _passing_on_signals(workers):
-      status = supervise(workers)
+      failed = supervise(workers)
     for speaker in speakers:
       speaker.join()
-    return status
+    return _told(workers[failed].returncode, failed, complaints)
   finally:
     for worker in workers:
       worker.kill()
@@ -91,10 +93,26 @@ def _start(command: Sequence[str], environ: Mapping[str, str], apart: bool) -> s
                           stdout=subprocess.DEVNULL if apart else None, stderr=subprocess.PIPE if apart else None)
 
 
-def _pass_on(lines: IO[bytes], prefix: str) -> None:
+def _pass_on(lines: IO[bytes], index: int, complaints: dict[int, str]) -> None:
+  """Prints what a worker says, but keeps why it has failed: of several that fail, one alone has something to tell."""
   with lines:
     for line in lines:
-      print(prefix + line.decode('utf-8', 'replace').rstrip('\n'), file=sys.stderr)
+      text = line.decode('utf-8', 'replace').rstrip('\n')
+      if text.startswith(COMPLAINT):
+        complaints[index] = text.removeprefix(COMPLAINT)
+      else:
+        print(f'worker {index}: {text}', file=sys.stderr)
+
+
+def _told(status: int, worker: int, complaints: Mapping[int, str]) -> int:
+  """The exit status of a worker; raises what it has failed with, unless it has said so itself."""
+  if status < 0:
+    raise RunError(f'--local_workers: worker {worker} was killed ({_name(-status)}), and the others were ended. The '
+                   'same command goes on from the last checkpoint')
+  if worker and status in (1, 2):
+    why = complaints.get(worker, f'has ended with status {status}')
+    raise (RunError if status == 1 else UserError)(f'--local_workers: worker {worker}: {why}')
+  return status
 
 
 @contextlib.contextmanager
@@ -116,10 +134,7 @@ def supervise(workers: Sequence[subprocess.Popen]) -> int:
   """Waits until all have ended; kills those that have not, some time after one has failed.
 
   Returns:
-    The exit status of the first that failed, or 0.
-
-  Raises:
-    RunError: the first that failed was killed by a signal.
+    The first that failed; 0, the chief, where none has.
   """
   failed, deadline = None, float('inf')
   while time.monotonic() < deadline:
@@ -133,11 +148,7 @@ def supervise(workers: Sequence[subprocess.Popen]) -> int:
   for worker in workers:
     worker.kill()  # SIGKILL, which one that is stopped cannot put off
     worker.wait()
-  status = workers[failed or 0].returncode
-  if status < 0:
-    raise RunError(f'--local_workers={len(workers)}: worker {failed} was killed ({_name(-status)}), and the others '
-                   'were ended. The same command goes on from the last checkpoint')
-  return status
+  return failed or 0
 
 
 def _name(number: int) -> str:

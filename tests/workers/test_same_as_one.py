@@ -5,6 +5,7 @@ import sys
 import numpy as np
 import pytest
 
+from charlm.training.watchdog import LAUNCHED
 from workers import processes, steps
 
 PROGRAM = str(processes.TESTS / 'workers' / 'steps.py')
@@ -54,3 +55,23 @@ def test_a_run_of_two_workers_goes_on_in_four_and_ends_in_one(corpus, finished, 
       processes.wait_for_step(workers, workdir, step)
   processes.train(corpus, workdir, 1)
   processes.assert_close(finished, workdir, 1e-4)
+
+
+@pytest.mark.slow
+def test_several_steps_in_one_call_are_as_many_calls(corpus, finished, tmp_path):
+  processes.train(corpus, tmp_path / 'run', 2, '--steps_per_call=5')
+  processes.assert_close(finished, tmp_path / 'run', 1e-4)
+
+
+@pytest.mark.slow
+def test_the_launcher_trains_in_workers_of_its_own(corpus, finished, tmp_path):
+  """What the chief says comes through; nothing else of two workers that do well."""
+  environ = processes.environment(['localhost:1'], 0)
+  for name in ('TF_CONFIG', LAUNCHED):
+    del environ[name]
+  command = [word for word in processes.command(corpus, tmp_path / 'run') if not word.startswith('--strategy')]
+  done = subprocess.run([*command, '--local_workers=2'], env=environ, capture_output=True, text=True,
+                        timeout=processes.SECONDS)
+  assert done.returncode == 0 and 'Trained for 40 steps' in done.stdout, done.stderr
+  assert 'step 40, epoch' in done.stderr and 'worker 1' not in done.stderr
+  processes.assert_close(finished, tmp_path / 'run', 1e-4)

@@ -1,11 +1,15 @@
 """What TF_CONFIG may say, and that all else is told in one line."""
 import json
+import os
+import re
+import subprocess
 
 import pytest
 
 from charlm.training import cluster
 from charlm.training.cluster import Cluster
 from flags.errors import UserError
+from source_tree import ROOT
 
 
 def config(index=0, kind='worker', **jobs):
@@ -43,3 +47,37 @@ def test_without_tf_config_it_says_what_to_do(monkeypatch):
   monkeypatch.delenv('TF_CONFIG', raising=False)
   with pytest.raises(UserError, match=r'TF_CONFIG is not set.*--local_workers=2'):
     cluster.of_strategy('multi_worker')
+
+
+# The scripts of docs/scale.md, in front of programs that print what they are given.
+
+STAND_INS = {'charlm-train': 'echo "$TF_CONFIG" >> configs; for flag; do echo "$flag" >> flags; done',
+             'scontrol': '[ "$1" = requeue ] || printf "first\nsecond\n"',
+             'srun': 'shift; for SLURM_PROCID in 0 1; do export SLURM_PROCID; "$@"; done'}
+
+
+def clusters_of(script, folder, **environ):
+  """-> what the workers find in TF_CONFIG that a shell script starts."""
+  for name, text in STAND_INS.items():
+    (folder / name).write_text(f'#!/bin/sh\n{text}\n')
+    (folder / name).chmod(0o755)
+  path = f'{folder}{os.pathsep}{os.environ["PATH"]}'
+  subprocess.run(['bash', '-e', '-c', script], cwd=folder, env={**os.environ, 'PATH': path, **environ}, check=True)
+  assert '--strategy=multi_worker' in (folder / 'flags').read_text().splitlines()
+  configs = re.findall(r'\{"cluster".*?\}\}', (folder / 'configs').read_text(), re.DOTALL)
+  return [cluster.parse(text) for text in configs]
+
+
+def test_the_scripts_of_the_docs_say_where_the_workers_are(tmp_path):
+  blocks = re.findall(r'^```text\n(.*?)^```$', (ROOT / 'docs' / 'scale.md').read_text(), re.MULTILINE | re.DOTALL)
+  by_hand, = (block for block in blocks if block.startswith('TF_CONFIG='))
+  slurm, = (block for block in blocks if 'srun' in block)
+  manifest = (ROOT / 'docs' / 'kubernetes.yaml').read_text()
+  pod = re.search(r'- \|\n(.*?)^        ports', manifest, re.MULTILINE | re.DOTALL)
+  for name, script, wanted in (
+      ('hand', by_hand, [0]), ('slurm', slurm, [0, 1]), ('pod', pod[1], [1])):
+    (tmp_path / name).mkdir()
+    found = clusters_of(script, tmp_path / name, JOB_COMPLETION_INDEX='1', SLURM_JOB_NODELIST='x', SLURM_JOB_ID='7')
+    hosts = {'hand': ('one:1234', 'two:1234'), 'slurm': ('first:12345', 'second:12345'),
+             'pod': ('charlm-0.charlm:12345', 'charlm-1.charlm:12345')}[name]
+    assert found == [Cluster(hosts, index) for index in wanted], name

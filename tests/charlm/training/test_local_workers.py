@@ -13,12 +13,13 @@ from charlm.training import local_workers, watchdog
 from charlm.training.watchdog import Watchdog
 from flags import parse
 from flags.data import DataConfig
-from flags.errors import RunError
+from flags.errors import RunError, UserError
 from flags.network import ModelConfig
 from flags.run import RunConfig
 from flags.training import TrainConfig
 from runs import flags, refused
 
+WAITS = 'exec sleep 100'
 GROUPS = RunConfig, DataConfig, ModelConfig, TrainConfig
 
 
@@ -26,26 +27,33 @@ def shells(*commands):
   return [subprocess.Popen(['sh', '-c', command]) for command in commands]
 
 
-@pytest.mark.parametrize('commands, status', [
-  (['true', 'true'], 0), (['exit 3', 'sleep 100'], 3), (['sleep 100', 'exit 2', 'sleep 100'], 2),
-  (['sleep 0.3; exit 1', 'exit 2'], 2), (['kill -STOP $$', 'exit 4'], 4)])
-def test_all_end_with_the_first_that_fails(monkeypatch, commands, status):
-  monkeypatch.setattr(local_workers, 'SHORT_GRACE', 0.5)
+@pytest.mark.parametrize('commands, first, status', [
+  (['true', 'true'], 0, 0), (['exit 3', WAITS], 0, 3), ([WAITS, 'exit 2', WAITS], 1, 2),
+  (['sleep 1; exit 1', 'exit 2'], 1, 2), (['kill -STOP $$', 'exit 4'], 1, 4)])
+def test_all_end_with_the_first_that_fails(commands, first, status):
   workers, began = shells(*commands), time.monotonic()
-  assert local_workers.supervise(workers) == status
+  assert local_workers.supervise(workers) == first and workers[first].returncode == status
   assert all(worker.returncode is not None for worker in workers) and time.monotonic() - began < 20
 
 
-def test_one_that_is_killed_is_named(monkeypatch):
-  monkeypatch.setattr(local_workers, 'SHORT_GRACE', 0.1)
-  with pytest.raises(RunError, match=r'worker 1 was killed .SIGKILL.*The same command'):
-    local_workers.supervise(shells('sleep 100', 'kill -KILL $$'))
-
-
-def test_those_that_save_have_time_to(monkeypatch):
-  monkeypatch.setattr(local_workers, 'SHORT_GRACE', 0.1)
+def test_those_that_save_have_time_to():
   workers = shells('sleep 1; exit 130', 'exit 130')
-  assert local_workers.supervise(workers) == 130 and workers[0].returncode == 130
+  assert local_workers.supervise(workers) == 1 and [worker.returncode for worker in workers] == [130, 130]
+
+
+@pytest.mark.parametrize('shell, error, words', [
+  ('echo notice: a >&2; echo charlm-train: --a=x: why >&2; exit 2', UserError, '--local_workers: worker 1: --a=x: why'),
+  ('echo charlm-train: disk >&2; exit 1', RunError, '--local_workers: worker 1: disk'),
+  ('exit 1', RunError, '--local_workers: worker 1: has ended with status 1'),
+  ('kill -KILL $$', RunError, '--local_workers: worker 1 was killed (SIGKILL), and the others were ended. The same')])
+def test_why_one_has_failed_is_the_last_line(monkeypatch, capsys, shell, error, words):
+  start = local_workers._start
+  monkeypatch.setattr(local_workers, '_start', lambda command, environ, apart: start(
+      ['sh', '-c', shell if apart else WAITS], environ, apart))
+  with pytest.raises(error) as raised:
+    local_workers.run(2, {})
+  assert str(raised.value).startswith(words)
+  assert capsys.readouterr().err == ('worker 1: notice: a\n' if 'notice' in shell else '')
 
 
 def test_signals_are_passed_on():
@@ -53,7 +61,7 @@ def test_signals_are_passed_on():
   time.sleep(0.5)
   threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM)).start()
   with local_workers._passing_on_signals(workers):
-    assert local_workers.supervise(workers) == 130
+    local_workers.supervise(workers)
   assert [worker.returncode for worker in workers] == [130, 130]
 
 
