@@ -101,16 +101,20 @@ def evaluation_stream(tokens: Integers, rows: Rows, *, length: int,
   return _batches(tf.data.Dataset.range(0, last, length), tokens, starts, rows, length, context)
 
 
-def distribute(strategy: tf.distribute.Strategy,
-               make: Callable[[tf.distribute.InputContext | None], tf.data.Dataset]) -> Any:
+def distribute(strategy: tf.distribute.Strategy, make: Callable[[tf.distribute.InputContext | None], tf.data.Dataset],
+               workers: int = 1, worker: int = 0) -> Any:
   """A dataset whose elements the replicas of `strategy` read in step; each reads its share of the rows.
 
   Args:
     strategy: the replicas.
     make: context -> the stream of one input pipeline, such as `training_stream`; the context is None for one replica.
+    workers: processes that the replicas are in.
+    worker: which of them this is.
   """
   if strategy.num_replicas_in_sync == 1:
     return make(None)
+  if strategy.num_replicas_in_sync == workers:  # TensorFlow's stream would ask all workers before each batch
+    return make(tf.distribute.InputContext(workers, worker, workers))
   return strategy.distribute_datasets_from_function(make)
 
 

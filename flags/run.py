@@ -22,6 +22,13 @@ class RunConfig(Checked):
                               'wait for Python between short steps. Reports, evaluations and the like fall between '
                               'calls: steps just before them, and at the end of a pass, are taken one by one. The bits '
                               'are those of 1.', minimum=1, maximum=1000)
+  local_workers: int = field(0, 'Processes on this machine that share the rows of each batch, with --strategy='
+                             'multi_worker; each has its share of the cores. They are started and ended together. To '
+                             'try on one machine what is to run on many: one process that uses all cores is faster. '
+                             '0 starts none.', minimum=0, maximum=64)
+  worker_timeout: float = field(600.0, 'Seconds that a worker of --strategy=multi_worker waits for the others, to '
+                                'start or in a step, before it ends with an error. Raise it where compiling, a step '
+                                'or a sample of text takes longer.', minimum=1.0)
   profile: bool = field(False, 'Profile ten steps, soon after the start, for the Profile page of TensorBoard (pip '
                         'install tensorboard-plugin-profile). Use it to see where the time of a step goes.')
 

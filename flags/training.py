@@ -116,8 +116,9 @@ class TrainConfig(Checked):
                             'none, for runs that nobody watches.', minimum=0,
                             short='Steps between samples of text; 0 writes none')
   strategy: str = field('default', 'default trains on one device (the first GPU if there is one); mirrored on all GPUs '
-                        'of this machine or, where it has none, on all logical CPU devices.',
-                        choices=['default', 'mirrored'])
+                        'of this machine or, where it has none, on all logical CPU devices; multi_worker on those of '
+                        'several processes or machines, which TF_CONFIG in the environment names, or --local_workers.',
+                        choices=['default', 'mirrored', 'multi_worker'])
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
                     minimum=0, maximum=2**31 - 1, short='Everything random follows from it')
   init_from: str = field('', 'Folder of a trained model to start from. The run has its weights, network and tokenizer, '

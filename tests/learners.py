@@ -4,7 +4,8 @@ import tensorflow as tf
 
 from charlm.network.backend import choice
 from charlm.network.model import LanguageModel
-from charlm.training import distribution, learner
+from charlm.training import learner
+from charlm.training.distribution import Distribution, make_strategy
 from flags.data import DataConfig
 from flags.network import ModelConfig
 from flags.training import TrainConfig
@@ -24,20 +25,22 @@ RECIPES = [  # of everything that the model can be made of and drop
 ]
 
 
-def make(model, *, strategy='default', batch_size=1, longest=100, overlap=0, **train):
+def make(model, *, strategy='default', distribution=None, batch_size=1, longest=100, overlap=0, **train):
   """longest: tokens of the longest chunk. train: flags of training."""
   data = DataConfig(batch_size=batch_size, chunk_length=longest, chunk_overlap=overlap)
-  spread = distribution.Distribution(distribution.make_strategy(strategy))
+  spread = distribution or Distribution(make_strategy(strategy))
   return learner.Learner(model, TrainConfig(**train), data, spread)
 
 
-def small(strategy='default', *, batch_size=4, longest=20, overlap=0, train=None, recurrence='auto', **model):
+def small(strategy='default', *, distribution=None, batch_size=4, longest=20, overlap=0, train=None,
+          recurrence='auto', **model):
   """A Learner of a small model of V tokens. train: flags of training. model: flags of the network."""
   config = ModelConfig(**{**SMALL, **model})
-  with distribution.make_strategy(strategy).scope():
+  distribution = distribution or Distribution(make_strategy(strategy))
+  with distribution.strategy.scope():
     network = LanguageModel(config, V, seed=3, backend=choice.choose(recurrence, config))
-  return make(network, strategy=strategy, batch_size=batch_size, longest=longest, overlap=overlap,
-                       **(train or {}))
+  return make(network, distribution=distribution, batch_size=batch_size, longest=longest, overlap=overlap,
+              **(train or {}))
 
 
 def gradients(one, batch, carry, step=3, progress=0.0):

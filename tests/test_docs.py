@@ -51,7 +51,7 @@ SMALL = {'chunk_length': 16, 'dropout': 0.05, 'report_every': 2, 'sample_every':
 # Values that are lower, where an example of any command gives them.
 LOWERED = {'length': 40, 'mc_dropout': 2, 'free_running': 3, 'vocab_size': 350, 'num_samples': 2, 'best_of': 2}
 
-LONG = 'docs/recipe.md', 'docs/train.md'  # of many runs; those of other pages are of the same kind
+LONG = 'docs/recipe.md', 'docs/train.md', 'docs/scale.md'  # of many runs, or processes; others are of the same kind
 
 
 def read(name):
@@ -201,7 +201,7 @@ def test_flags_and_presets_exist(page):
             ScoreConfig, ExportConfig]
   known = {f.name for group in groups for f in dataclasses.fields(group)}
   known |= {'help', 'helpfull', 'flagfile'}
-  text = re.sub(r'^(tensorboard|tensorflow_model_server) .*$', '', DOCS[page], flags=re.MULTILINE)
+  text = re.sub(r'^(tensorboard|tensorflow_model_server|#SBATCH|srun) .*$', '', DOCS[page], flags=re.MULTILINE)
   text = re.sub(r'`(python -m benchmarks|tensorboard|tensorflow_model_server) ?[^`]*`', '', text)
   assert set(re.findall(r'(?<![\w-])--([a-z_]+)', text)) <= known
   assert set(re.findall(r'--preset=([a-z_]+)', text)) <= set(PRESETS)

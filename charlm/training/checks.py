@@ -38,6 +38,15 @@ def check_replicas(config: Config, replicas: int) -> None:
                     f'--strategy={config.train.strategy}')
 
 
+def check_text(identity: dict[str, Any], chief: dict[str, Any]) -> None:
+  """Refuses a text or a tokenizer that is not the chief's. Both as of checkpoint.identity."""
+  for name, value in chief.items():
+    if identity[name] != value:
+      was, now = (f'{v[:8]}...' if isinstance(v, str) else v for v in (value, identity[name]))
+      raise UserError(f'--strategy=multi_worker: this worker has another {name} than the chief ({now}, of the chief '
+                      f'{was}); expected the same --corpus and the same version of charlm everywhere')
+
+
 def check_steps_per_call(count: int, config: TrainConfig) -> None:
   """Refuses --steps_per_call where no call could take so many, or a step cannot be told in advance what it follows."""
   if count > 1 and config.max_minutes and not config.steps and not config.epochs:

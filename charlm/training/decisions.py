@@ -1,14 +1,16 @@
 """What a run decides: how the next step is taken, what is due after it, and when the run is over.
 
-Clocks, signals and losses come together here and nowhere else. Whoever takes part in a run (other replicas, other
-hosts) is to be handed these decisions, and must not make its own.
+Clocks, signals and losses come together here and nowhere else. Of several processes the chief decides, and hands that
+on to the others (`HandedOn`): their clocks and signals differ, and where one takes part in what another does not, both
+wait.
 """
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from charlm.training.budget import Budget
 from charlm.training.learner import StepDecisions
 from charlm.training.loss_monitor import LossMonitor
+from charlm.training.workers import Workers
 from flags.training import TrainConfig
 
 COLLECT_EVERY = 10  # steps whose metrics are read together, so that an accelerator need not wait for the host
@@ -76,3 +78,28 @@ class Decisions:
 
   def _why_stop(self, step: int, epochs: float) -> str:
     return self.monitor.why_stop() or self.budget.why_stop(step, epochs)
+
+
+class HandedOn:
+  """The decisions of the chief, in all workers. The methods are those of `Decisions`."""
+
+  def __init__(self, decisions: Decisions, workers: Workers):
+    self._decisions, self._workers = decisions, workers
+    self.steps_per_call = decisions.steps_per_call
+
+  def before_call(self, step: int, epochs: Sequence[float]) -> list[StepDecisions]:
+    told = self._workers.decide(lambda asked: self._decisions.before_call(step, epochs))
+    return [StepDecisions(*each) for each in told]
+
+  def after_step(self, step: int, epochs: float, *, interrupted: bool, taken: int = 1) -> Due:
+    return self._due(lambda asked: self._decisions.after_step(step, epochs, interrupted=asked, taken=taken),
+                     interrupted)
+
+  def after_evaluation(self, due: Due, step: int, epochs: float) -> Due:
+    return self._due(lambda asked: self._decisions.after_evaluation(due, step, epochs))
+
+  def before_leaving(self, due: Due, interrupted: bool) -> Due:
+    return self._due(lambda asked: self._decisions.before_leaving(due, asked), interrupted)
+
+  def _due(self, decide: Callable[[bool], Due], interrupted: bool = False) -> Due:
+    return Due(*self._workers.decide(decide, interrupted))

@@ -138,14 +138,13 @@ class Learner:
       objective.before_step()
 
     def replica_step(batch: Batch, carry: Any) -> tuple[dict[str, tf.Tensor], Any]:
-      context, replicas = tf.distribute.get_replica_context(), self.distribution.replicas
+      context = tf.distribute.get_replica_context()
       local, carry = self._gradients(batch, carry, step, context.replica_id_in_sync_group, decisions.progress)
       gradients, own, sums = context.all_reduce('SUM', local)
       for objective, gradient in zip(self.objectives, own, strict=True):
-        sums |= objective.learn(gradient, replicas)
+        sums |= objective.learn(gradient)
       gradients, norm = self.clip(gradients, step)
-      # Keras adds up what the replicas hand it, which is the same in all.
-      self.optimizer.apply([g / replicas for g in gradients], self.model.trainable_variables)
+      self.optimizer.apply(gradients, self.model.trainable_variables)
       return {**sums, 'gradient_norm': norm, 'learning_rate': rate}, carry
 
     result = self.distribution.strategy.run(replica_step, (batch, carry))
@@ -208,7 +207,7 @@ class DistributedScorer:
   def score(self, batch: Any, carry: Any) -> tuple[list[scoring.Sums], Any]:
     """As `Scorer.score`."""
     sums, carry = self._score(batch, carry)
-    return list(self._distribution.values(sums)), carry
+    return self._distribution.pairs(sums), carry
 
   def _on_replicas(self, batch: Any, carry: Any) -> tuple[Any, Any]:
     def on_replica(batch: Batch, carry: Any) -> tuple[scoring.Sums, Any]:

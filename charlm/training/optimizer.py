@@ -35,6 +35,16 @@ def make_optimizer(config: TrainConfig, variables: Sequence[tf.Variable]) -> ker
   optimizer.exclude_from_weight_decay([v for v in variables if v.shape.rank < 2])
   optimizer.build(variables)
   _set_paths(optimizer)
+  return summed_already(optimizer)
+
+
+def summed_already(optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+  """The optimizer, which takes its gradients as they are: Keras would add them up over the replicas.
+
+  charlm has done that, to clip what all replicas have found; a second sum would be as much traffic again.
+  """
+  assert callable(getattr(optimizer, '_all_reduce_sum_gradients', None)), keras.__version__
+  optimizer._all_reduce_sum_gradients = lambda gradients_and_variables: gradients_and_variables
   return optimizer
 
 

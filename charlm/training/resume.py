@@ -57,6 +57,20 @@ def _resumed_config(workdir: Folder, chosen: Mapping[str, Any]) -> Config:
                              places=dataclasses.replace(saved.places, **dict.fromkeys(locations, '')))
 
 
+def follow(chief: Config, given: Mapping[str, Any]) -> Config:
+  """The configuration that the chief of several workers has, with the places that are given here.
+
+  Raises:
+    UserError: other flags are given here than the chief has.
+  """
+  locations = {name: value for name, value in given.items() if name in LOCATION_FLAGS}
+  if differing := _differing({name: given[name] for name in given.keys() - locations.keys()}, chief.flat()):
+    raise UserError(f'--strategy=multi_worker: this worker has other flags than the chief: {differing}; expected the '
+                    'same command everywhere')
+  return dataclasses.replace(chief, data=dataclasses.replace(chief.data, **locations),
+                             places=dataclasses.replace(chief.places, **dict.fromkeys(locations, '')))
+
+
 def _inherited(chosen: Mapping[str, Any]) -> dict[str, Any]:
   """The flags that a run has from the model that it starts from. Flags of training may be chosen anew."""
   saved = layout.read_config(chosen['init_from'], 'init_from').flat()

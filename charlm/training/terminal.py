@@ -18,10 +18,10 @@ class Terminal:
     interrupted: whether Ctrl-C, SIGTERM or SIGHUP has asked for a stop.
   """
 
-  def __init__(self, progress: float):
-    """progress: share of the run that is done, 0 to 1."""
-    self._bar = tqdm.tqdm(total=1.0, initial=progress, bar_format=LAYOUT, disable=not sys.stderr.isatty())
-    self.interrupted, self._speed = False, ''
+  def __init__(self, progress: float, quiet: bool = False):
+    """progress: share of the run that is done, 0 to 1. quiet: shows nothing, as another process shows all."""
+    self._bar = tqdm.tqdm(total=1.0, initial=progress, bar_format=LAYOUT, disable=quiet or not sys.stderr.isatty())
+    self.interrupted, self._quiet, self._speed = False, quiet, ''
 
   def show(self, step: int, progress: float, metrics: Any, best_nats: float | None) -> None:
     """Moves the bar. metrics: a StepMetrics. best_nats: the best validation loss so far."""
@@ -33,7 +33,7 @@ class Terminal:
 
   def report(self, line: dict[str, Any]) -> None:
     """Prints a line of metrics.jsonl where there is no bar."""
-    if self._bar.disable:
+    if self._bar.disable and not self._quiet:
       print(words(line), file=sys.stderr)
 
   def sample(self, step: int, text: bytes) -> None:
@@ -43,7 +43,8 @@ class Terminal:
   def leave(self, step: int) -> None:
     """Says that the run was stopped, and how it goes on."""
     self._bar.close()
-    print(f'Stopped after step {step}; all is saved. The same command goes on from there.', file=sys.stderr)
+    if not self._quiet:
+      print(f'Stopped after step {step}; all is saved. The same command goes on from there.', file=sys.stderr)
 
   @contextlib.contextmanager
   def open(self) -> Iterator['Terminal']:

@@ -1,6 +1,7 @@
 """The training loop: train, report, evaluate, sample, save, until the run is over."""
 import contextlib
 import math
+import pathlib
 import re
 import sys
 import time
@@ -14,11 +15,11 @@ from charlm.evaluation import scoring
 from charlm.network.model import LanguageModel
 from charlm.training.budget import Budget
 from charlm.training.chunks import TrainingChunks
-from charlm.training.decisions import COLLECT_EVERY, Decisions, Due
+from charlm.training.decisions import COLLECT_EVERY, Decisions, Due, HandedOn
 from charlm.training.learner import DistributedScorer, Learner, StepDecisions
 from charlm.training.loss_monitor import LossMonitor
 from charlm.training.terminal import Terminal
-from charlm.workdir import checkpoint, metrics, plot, variables
+from charlm.workdir import checkpoint, metrics, names, plot, variables
 from charlm.workdir.saver import Saver
 from data_pipeline.token_files import TokenFile
 from flags.config import Config
@@ -36,6 +37,8 @@ class Run(NamedTuple):
 
 class Trainer:
   """One training run, from its newest checkpoint on.
+
+  All processes of a run have one, and do the same. The chief alone decides, writes and speaks.
 
   A checkpoint has all that the next step depends on: the weights, the optimizer, the carry, and the state of each of
   the `members`. A run that was killed and started again gives the same bits as one that was not.
@@ -58,28 +61,24 @@ class Trainer:
       write_sample: writes a text now and then, to print and keep; None writes none.
     """
     self.workdir, self.config, self.identity = run.workdir, run.config, run.identity
-    self.learner, self.budget = learner, budget
+    self.learner, self.budget, self.workers = learner, budget, learner.distribution.workers
     self.files, self.valid_file, self.write_sample = files, files.get('valid'), write_sample
     self.scorer = DistributedScorer(learner.evaluated, learner.distribution)
     self.chunks = TrainingChunks(run.config.data, files['train'], learner.distribution)
     self.monitor, self.metrics = LossMonitor(run.config.train), metrics.StepMetrics()
     self.members: list[Any] = [self.chunks, self.budget, self.monitor, self.metrics]
-    self.decisions = Decisions(run.config.train, budget, self.monitor, run.steps_per_call)
+    self.decisions = HandedOn(Decisions(run.config.train, budget, self.monitor, run.steps_per_call), self.workers)
     self.step, self.tokens, self.finished = 0, 0, ''
     self.carry, self.saver = learner.initial_carry(), Saver(self.workdir)
     self.uncollected: list[dict[str, tf.Tensor]] = []
-    found = checkpoint.newest(self.workdir, set_aside=True)
+    found = self._newest()
     if found:
       self._restore(*found)
-      if self.monitor.best_nats is not None and not checkpoint.has_whole_best(self.workdir):
-        self.monitor.forget_best()
-    elif checkpoint.has_best(self.workdir):  # of a run that was killed before its first checkpoint
-      with contextlib.suppress(checkpoint.Damaged):
-        best = checkpoint.read(checkpoint.best_path(self.workdir))
-        checkpoint.check_state(self.workdir, best[1], {'step': 0, **self.identity})
-        checkpoint.check_identity(self.workdir, self.identity, best[1])
+    if self.workers.is_chief:
+      self._check_best(bool(found))
+    self.workers.check_same('weights', self._arrays, f'Is --workdir={self.workdir} the same folder for all?')
     first = self.step + COLLECT_EVERY  # the first steps compile
-    self.profiled = range(first, first + COLLECT_EVERY) if run.profile else range(0)
+    self.profiled = range(first, first + COLLECT_EVERY) if run.profile and self.workers.is_chief else range(0)
 
   def train(self) -> None:
     """Trains until a limit is reached, then draws the plot.
@@ -87,22 +86,23 @@ class Trainer:
     Raises RunError where the loss is not finite any more or a file cannot be written, KeyboardInterrupt after Ctrl-C,
     SIGTERM or SIGHUP, once all is saved.
     """
-    with self._failures(), self._open_writer() as self.writer, self.saver:
+    with self.workers.failures(), self._failures(), self._open_writer() as self.writer, self.saver:
       if not self.finished:
-        with Terminal(self._progress()).open() as self.terminal:
+        with Terminal(self._progress(), quiet=not self.workers.is_chief).open() as self.terminal:
           while not self.finished:
             self.saver.check()
             self._do(self._train_call())
       if self.profiled and self.step <= self.profiled[0]:
         print('notice: --profile: the run had too few steps left for a profile', file=sys.stderr)
-      plot.try_to_draw(self.workdir)
+      if self.workers.is_chief:
+        plot.try_to_draw(self.workdir)
 
   def _train_call(self) -> Due:
     """Takes the steps of one call -> what is due after them."""
     told, epoch = self._next_steps(), self.chunks.cursor.epoch
     batches, tokens, compiles = self.chunks.next(told[0].progress, len(told))
     began = time.perf_counter()
-    with self.writer.tensorboard.profile(self.step, len(told), self.profiled):
+    with self.writer.tensorboard.profile(self.step, len(told), self.profiled), self.workers.waiting():
       if len(told) == 1:
         step_metrics, self.carry = self.learner.step(batches[0], self.carry, told[0])
       else:
@@ -136,15 +136,18 @@ class Trainer:
       due = self.decisions.after_evaluation(due, self.step, self.chunks.epochs())
     elif due.report:
       self._report()
-    due = self.decisions.before_leaving(due, self.terminal.interrupted)
+    if due.report or due.evaluate:
+      due = self.decisions.before_leaving(due, self.terminal.interrupted)
     if due.sample and self.write_sample:
-      self._sample(self.write_sample)
+      if self.workers.is_chief:
+        self._sample(self.write_sample)
       due = self.decisions.before_leaving(due, self.terminal.interrupted)
     self.finished = due.stop
     if due.save:
       self._save()
     if due.stop or due.leave:
       self.saver.wait()
+      self.workers.exchange(self.step)  # none ends before all is written
     if due.leave:
       self.terminal.leave(self.step)
       raise KeyboardInterrupt
@@ -182,7 +185,7 @@ class Trainer:
     loss = float(nats) / tokens
     if not math.isfinite(loss):
       raise self._not_finite(f'step {self.step}: the validation loss is {loss} nats')
-    if self.monitor.validated(loss, self.step):
+    if self.monitor.validated(loss, self.step) and self.workers.is_chief:
       self.saver.keep_best(variables.collect('model', self.learner.evaluated.variables), self.state())
     return loss
 
@@ -194,12 +197,39 @@ class Trainer:
 
   def _save(self) -> None:
     self._collect()
+    arrays = self._arrays()
+    if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
+      raise self._not_finite(f'step {self.step}: the weights are not finite')
+    if self.workers.is_chief:
+      self.saver.save(self.step, arrays, self.state())
+    else:
+      self.saver.step = self.step
+
+  def _arrays(self) -> dict[str, np.ndarray]:
+    """What a checkpoint holds beside its state."""
     arrays = dict(zip(self._carry_keys(), self.learner.join_carry(self.carry), strict=True))
     for name, held in self._variables().items():
       arrays |= variables.collect(name, held)
-    if not all(np.isfinite(a).all() for a in arrays.values()):  # the last update has not met a loss yet
-      raise self._not_finite(f'step {self.step}: the weights are not finite')
-    self.saver.save(self.step, arrays, self.state())
+    return arrays
+
+  def _newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
+    """The newest whole checkpoint. The chief finds it; the others read the same."""
+    found = checkpoint.newest(self.workdir, set_aside=True) if self.workers.is_chief else None
+    step = self.workers.of_chief(lambda: found and found[1]['step'])
+    if self.workers.is_chief or step is None:
+      return found
+    return checkpoint.read(pathlib.Path(self.workdir, 'checkpoints', names.step_name(step, '.npz')))
+
+  def _check_best(self, resumes: bool) -> None:
+    """Looks whether the best weights so far are whole, and of this run. resumes: whether there is a checkpoint."""
+    if resumes:
+      if self.monitor.best_nats is not None and not checkpoint.has_whole_best(self.workdir):
+        self.monitor.forget_best()
+    elif checkpoint.has_best(self.workdir):  # of a run that was killed before its first checkpoint
+      with contextlib.suppress(checkpoint.Damaged):
+        best = checkpoint.read(checkpoint.best_path(self.workdir))
+        checkpoint.check_state(self.workdir, best[1], {'step': 0, **self.identity})
+        checkpoint.check_identity(self.workdir, self.identity, best[1])
 
   def _restore(self, arrays: dict[str, np.ndarray], state: dict[str, Any]) -> None:
     checkpoint.check_state(self.workdir, state, self.state())
@@ -234,9 +264,9 @@ class Trainer:
 
   # What goes wrong.
 
-  def _open_writer(self) -> metrics.MetricWriter:
+  def _open_writer(self) -> Any:
     with self._writing():
-      return metrics.MetricWriter(self.workdir, self.step)
+      return metrics.MetricWriter(self.workdir, self.step) if self.workers.is_chief else metrics.NoWriter()
 
   @contextlib.contextmanager
   def _writing(self) -> Iterator[None]:

@@ -141,6 +141,26 @@ def sync(workdir: Folder) -> None:
                    ) from error
 
 
+class NoWriter:
+  """Takes the place of a MetricWriter in the processes of a run that write nothing."""
+
+  def __init__(self) -> None:
+    self.tensorboard = self
+
+  def write(self, line: dict[str, Any]) -> None:
+    """As `MetricWriter.write`."""
+
+  def profile(self, step: int, taken: int, steps: range) -> contextlib.AbstractContextManager:
+    """As `TensorBoard.profile`."""
+    return contextlib.nullcontext()
+
+  def __enter__(self) -> 'NoWriter':
+    return self
+
+  def __exit__(self, *error: object) -> None:
+    pass
+
+
 def read_metrics(path: Folder) -> list[dict[str, Any]]:
   """The lines of a metrics.jsonl that have a step, in their order; [] where there is no file. Raises OSError."""
   return [line for line in read_lines(path) if _step(line) is not None]

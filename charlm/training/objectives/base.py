@@ -61,12 +61,11 @@ class Objective:
     """-> what its own weights learn from: a nest of tensors, which the learner adds up over all replicas."""
     return ()
 
-  def learn(self, summed: Any, replicas: int) -> dict[str, tf.Tensor]:
+  def learn(self, summed: Any) -> dict[str, tf.Tensor]:
     """Changes its own weights, in each replica in the same way.
 
     Args:
       summed: what `own_gradients` returned, added up over all replicas.
-      replicas: how many there are.
 
     Returns:
       {name: value} to report.

@@ -26,6 +26,7 @@ from charlm.network.backend.native import NativeBackend
 from charlm.network.backend.xla import XlaBackend
 from charlm.network.dropout import Dropout
 from charlm.network.model import LanguageModel
+from charlm.training import optimizer
 from charlm.training.objectives.base import ForwardPass, Objective
 from charlm.training.objectives.multi_step import SelfFeeding
 from flags.network import ModelConfig
@@ -97,7 +98,7 @@ class ProfessorForcing(Objective):
     backend = XlaBackend(platform=xla.platform) if xla else NativeBackend()
     self.discriminator = Discriminator(outputs + model.vocab_size, config.seed, backend)
     self.weights = self.discriminator.trainable_variables
-    self.optimizer = keras.optimizers.Adam(name='discriminator')
+    self.optimizer = optimizer.summed_already(keras.optimizers.Adam(name='discriminator'))
     self.optimizer.build(self.weights)
     self.accuracy = tf.Variable(0.5, trainable=False, name='accuracy',
                                 aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA)  # it is the same in all
@@ -148,11 +149,10 @@ class ProfessorForcing(Objective):
     right = tf.cast(teacher > 0, tf.float32) + tf.cast(free < 0, tf.float32)
     return tape.gradient(loss, self.weights), tf.tensordot(right, seen.weight, 1), 2 * tf.reduce_sum(seen.weight)
 
-  def learn(self, summed: Any, replicas: int) -> dict[str, tf.Tensor]:
+  def learn(self, summed: Any) -> dict[str, tf.Tensor]:
     """As `Objective.learn`; reports `discriminator_accuracy`, the share of verdicts that were right."""
     gradients, right, verdicts = summed
-    # Keras adds up what the replicas hand it, which is the same in all.
     rollouts = tf.maximum(verdicts / 2, 1.0)
-    self.optimizer.apply([g / rollouts / replicas for g in gradients], self.weights)
+    self.optimizer.apply([g / rollouts for g in gradients], self.weights)
     self.accuracy.assign(tf.where(verdicts > 0, right / tf.maximum(verdicts, 1.0), self.accuracy))
     return {'discriminator_accuracy': self.accuracy.read_value()}

@@ -56,6 +56,20 @@ def test_two_replicas_learn_the_same_as_one(options):
     assert a == pytest.approx(b, rel=1e-4)
 
 
+@pytest.mark.parametrize('options', [{}, RECIPES[0]], ids=['plain', 'professor_forcing'])
+def test_all_that_replicas_tell_each_other_is_summed_once(monkeypatch, options):
+  """Gradients, what objectives learn from, and metrics, in one call; Keras does not sum the gradients again."""
+  calls, all_reduce = [], tf.distribute.ReplicaContext.all_reduce
+  monkeypatch.setattr(tf.distribute.ReplicaContext, 'all_reduce', lambda self, *args, **others: (
+      calls.append(self.replica_id_in_sync_group), all_reduce(self, *args, **others))[1])
+  one = make('mirrored', **options)
+  rows = training_rows(len(TEXT), one.batch_size)
+  batch = next(iter(one.distribution.batches(
+      lambda context: streams.training_stream(TEXT, rows, length=20, stride=20, context=context))))
+  one._step.get_concrete_function(batch, one.initial_carry(), StepDecisions(*tf.constant([0.5, 1.0, 1.0])))
+  assert len(calls) == one.distribution.replicas == 2
+
+
 @pytest.mark.parametrize('masks', [
   pytest.param(dict(dropout=0.3, recurrent_dropout=0.2, zoneout=0.1), id='plain'),
   pytest.param(dict(wiring='dual_path', tie_embeddings=True, input_dropout=0.2, recurrent_dropout=0.2, weight_drop=0.2,

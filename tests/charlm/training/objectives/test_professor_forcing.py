@@ -26,7 +26,7 @@ def professor_of(one):
 
 def learned(one, *summed):
   """-> how often the discriminator was right, after it has learned from these sums."""
-  return float(one.learn(summed, 1)['discriminator_accuracy'])
+  return float(one.learn(summed)['discriminator_accuracy'])
 
 
 def numbers(variables):
