@@ -109,7 +109,7 @@ def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Config, An
   tokenizer, files = prepare.tokenize(source, tokenizer)
   prepare.warn_of_unknown(config.data.corpus, files.values())
   places = Places.of(source.config, folder, source.content)
-  return dataclasses.replace(config, places=places), tokenizer, files, weights
+  return dataclasses.replace(config.replace(source.decided), places=places), tokenizer, files, weights
 
 
 def make_learner(config: Config, vocab_size: int, backend: Any, distribution: Any, weights: Any) -> Any:
