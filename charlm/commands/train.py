@@ -16,6 +16,7 @@ from flags.network import ModelConfig
 from flags.places import Places
 from flags.run import RunConfig
 from flags.training import TrainConfig
+from flags.typed import TOKENS
 
 SAMPLE_TOKENS = 400  # of the samples that are written while training
 
@@ -41,7 +42,8 @@ def choose_config(workdir: Folder, given: dict[str, Any]) -> Config:
   """What `resume` chooses. Refuses a workdir that is the corpus, because the run would learn what it has written."""
   config = resume.choose_config(workdir, given)
   corpus = config.data.corpus
-  if is_path(corpus) and os.path.realpath(corpus) == os.path.realpath(workdir):
+  place = corpus.removeprefix(TOKENS)
+  if (is_path(corpus) or place != corpus) and os.path.realpath(place) == os.path.realpath(workdir):
     raise UserError(f'--workdir={workdir}: is the --corpus, too; expected a folder of its own')
   return config
 

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import pathlib
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -83,7 +84,11 @@ def _check_new(named: str, target: pathlib.Path) -> None:
 
 @contextlib.contextmanager
 def _locked(named: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
-  """Makes a folder to work in, and keeps other processes out of it. Raises UserError where one is there already."""
+  """Makes a folder to work in, and keeps other processes out of it. Raises UserError where one is there already.
+
+  Where the body of the context raises UserError, and the folder was made for it, nothing of it is left.
+  """
+  new = not folder.exists()
   folder.mkdir(exist_ok=True)
   handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
   try:
@@ -99,6 +104,10 @@ def _locked(named: str, folder: pathlib.Path) -> Iterator[pathlib.Path]:
     for path in tasks.failures(str(folder)):
       path.unlink()
     yield folder
+  except UserError:
+    if new:
+      shutil.rmtree(folder, ignore_errors=True)
+    raise
   finally:
     os.close(handle)
 

@@ -6,6 +6,7 @@ no result, and what is put together from the results is the same whoever did the
 import dataclasses
 import hashlib
 import json
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,9 +45,11 @@ class Task:
     """What the task has written; None if it is not done, or was done with something else. Raises OSError."""
     try:
       written = json.loads(self.result_path.read_text())
+      whole = all(os.path.getsize(os.path.join(self.folder, name)) == size
+                  for name, size in written['result'].get('files', {}).items())
     except (FileNotFoundError, ValueError):
       return None
-    return written['result'] if written['key'] == self.key else None
+    return written['result'] if whole and written['key'] == self.key else None
 
 
 def failures(folder: str) -> list[pathlib.Path]:
@@ -100,6 +103,7 @@ def measure(folder: str, name: str, spec: str, source: str, read: Callable[[], A
   if documents:
     with atomic.file(pathlib.Path(folder, f'{name}.npy')) as file:
       np.save(file, np.array(starts, np.int64))
+    return {'size': size, 'ends_line': ends_line, 'files': _sizes(folder, f'{name}.npy')}
   return {'size': size, 'ends_line': ends_line}
 
 
@@ -126,7 +130,12 @@ def tokenize(folder: str, name: str, spec: str, piece: Piece, separator: bytes |
   if starts is not None:
     reader.digest.update(starts.data)
   return {**facts, 'num_starts': writer.num_starts if starts is not None else 0, 'digest': writer.digest,
-          'text': reader.digest.hexdigest()}
+          'text': reader.digest.hexdigest(), 'files': _sizes(folder, f'{name}.tokens')}
+
+
+def _sizes(folder: str, name: str) -> dict[str, int]:
+  """What a task has written beside its result, so that it is known to be there."""
+  return {name: os.path.getsize(os.path.join(folder, name))}
 
 
 class _HashingReader(TextReader):

@@ -53,6 +53,12 @@ def test_a_run_goes_on_where_the_tokens_have_moved(corpus, tmp_path, monkeypatch
   assert json.loads(capsys.readouterr().out)['corpus'] == f'tokens:{moved}/tokens'
 
 
+def test_the_tokens_are_no_workdir(corpus, tmp_path, capsys):
+  prepared(corpus, tmp_path / 'tokens')
+  line = runs.refused(runs.flags(f'tokens:{tmp_path}/tokens', tmp_path / 'tokens'), capsys)
+  assert line == (f'charlm-train: --workdir={tmp_path}/tokens: is the --corpus, too; expected a folder of its own')
+
+
 def interrupted(tmp_path, tokens, patch):
   """Trains until step 12, and is interrupted there."""
   from charlm.training import trainer
