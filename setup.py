@@ -11,6 +11,8 @@ VERSION = re.search(r"^__version__ = '(.+)'$", (HERE / 'charlm/__init__.py').rea
 TEXT = ['tensorflow-text>=2.21,<3; sys_platform != "win32"']
 SAFETENSORS = ['safetensors>=0.4,<1']
 LITERT = ['ai-edge-litert>=2,<3']
+# Beam wants a protobuf below 7, which all else here can do with, too.
+BEAM = ['apache-beam>=2.77,<3']
 GRPC = ['grpcio>=1.60,<2', 'protobuf>=5,<8']
 # TensorFlow Datasets 4.9 imports importlib_resources when it downloads, and does not declare it.
 TFDS = ['tensorflow-datasets>=4.9.9,<5', 'importlib_resources>=5']
@@ -49,11 +51,12 @@ setuptools.setup(
     'grpc': GRPC,
     'safetensors': SAFETENSORS,
     'litert': LITERT,
+    'beam': BEAM,
     # The compilers for TPUs and NVIDIA GPUs that tests/chips asks; no jax. libtpu has no wheel for Python 3.10.
     'chips': ['jax-cuda12-pjrt==0.10.2; sys_platform == "linux"',
               'libtpu==0.0.42.1; sys_platform == "linux" and python_version >= "3.11"'],
-    'dev': ['hypothesis>=6.130,<7', 'mypy>=1.15,<3', 'pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', *GRPC, *LITERT,
-            *SAFETENSORS, *TEXT, *TFDS],
+    'dev': ['hypothesis>=6.130,<7', 'mypy>=1.15,<3', 'pytest>=8', 'pytest-xdist>=3.5', 'ruff>=0.9', *BEAM, *GRPC,
+            *LITERT, *SAFETENSORS, *TEXT, *TFDS],
   },
   entry_points={
     'console_scripts': [
@@ -62,6 +65,7 @@ setuptools.setup(
       'charlm-sample=charlm.commands.sample:run',
       'charlm-score=charlm.commands.score:run',
       'charlm-export=charlm.commands.export:run',
+      'charlm-prepare=charlm.commands.prepare:run',
     ],
   },
 )

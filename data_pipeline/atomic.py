@@ -101,11 +101,21 @@ def folder(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       sync(below)
     with contextlib.suppress(OSError):
       temporary.chmod(0o755)
-    sync(temporary)
-    os.rename(temporary, path)
+    rename_folder(temporary, path)
   except BaseException:
     shutil.rmtree(temporary, ignore_errors=True)
     raise
+
+
+def rename_folder(folder: str | os.PathLike, path: str | os.PathLike) -> None:
+  """Gives a folder, whose files are on the disk, another name beside its own: `path`.
+
+  Raises:
+    OSError: `path` exists and is not an empty folder, or it cannot be done.
+  """
+  folder, path = pathlib.Path(folder), pathlib.Path(path)
+  sync(folder)
+  os.rename(folder, path)
   sync(path.parent)
 
 

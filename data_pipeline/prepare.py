@@ -23,13 +23,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from data_pipeline import atomic
+from data_pipeline import atomic, prepared
 from data_pipeline.corpus.spec import fingerprint, open_corpus
 from data_pipeline.corpus.text import Text
+from data_pipeline.learning import learn_tokenizer
+from data_pipeline.manifest import Manifest
 from data_pipeline.text_reader import TextReader
 from data_pipeline.token_files import TokenFile, read_token_files, write_token_files
 from data_pipeline.tokenizers.base import Tokenizer
-from data_pipeline.tokenizers.registry import TOKENIZERS, load_tokenizer, train_tokenizer
+from data_pipeline.tokenizers.registry import TOKENIZERS, load_tokenizer
 from flags.data import DataConfig, is_path
 from flags.errors import UserError
 from flags.paths import NoHome, cache_root
@@ -44,6 +46,8 @@ class Source(NamedTuple):
   starts: dict[str, np.ndarray] | None  # {split: where documents start}; None where they do not matter
   content: str  # the digest of all splits
   account: str  # how much text there is, and what was left out, in words
+  prepared: Manifest | None = None  # of --corpus=tokens:DIR, where there is no text any more
+  decided: Mapping[str, Any] = {}  # flags that prepared tokens decide, {name: value}
 
 
 def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
@@ -57,6 +61,9 @@ def prepare(config: DataConfig, tokenizer: Tokenizer | None = None, *,
 
 def open_source(config: DataConfig) -> Source:
   """Opens the corpus of a configuration. Raises UserError where it cannot be read."""
+  if prepared.is_prepared(config.corpus):
+    manifest, decided = prepared.open_prepared(config)
+    return Source(config, {}, None, manifest.content, manifest.account(), manifest, decided)
   account: list[str] = []
   splits = open_corpus(config.corpus, data_dir=config.data_dir, text_feature=config.text_feature,
                        valid_fraction=config.valid_fraction, test_fraction=config.test_fraction, tell=account.append)
@@ -113,6 +120,9 @@ def tokenize(source: Source, tokenizer: Tokenizer | None = None, *, spare: bool 
   config = source.config
   if progress:
     print(source.account, file=sys.stderr)
+  if source.prepared:
+    return (prepared.tokenizer_of(source.prepared, config.corpus, tokenizer),
+            {**prepared.files_of(source.prepared, config.document_reset)})
   root: str | pathlib.Path = config.cache_dir
   try:
     root = cache_root(config.cache_dir)
@@ -164,8 +174,7 @@ def _key(*facts: Any) -> str:
 def _find_or_train(root: pathlib.Path, content: str, text: Text, config: DataConfig, progress: bool) -> Tokenizer:
   """The tokenizer that `config` describes, for the training text `text`."""
   def train() -> Tokenizer:
-    with TextReader(text, spec=config.corpus, action='learning tokens of train', progress=progress) as blocks:
-      return train_tokenizer(config.tokenizer, blocks, config.vocab_size, config.on_invalid)
+    return learn_tokenizer(text, config, progress=progress)
 
   kind = TOKENIZERS[config.tokenizer]
   if not kind.is_trained:

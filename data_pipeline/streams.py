@@ -8,11 +8,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import tensorflow as tf
 
+from data_pipeline.manifest import ShardedTokens
 from data_pipeline.rows import Rows
+from data_pipeline.shard_reader import ShardReader
 from data_pipeline.token_files import OpenFile, TokenFile
 
-# Integers, or a function that returns them, so that a graph can map a file into memory.
-Integers: TypeAlias = np.ndarray | tf.Tensor | Callable[[], tf.Tensor]
+# Integers, or a function that returns them, so that a graph can map a file into memory; or what reads them from shards.
+Integers: TypeAlias = np.ndarray | tf.Tensor | Callable[[], tf.Tensor] | ShardReader
 
 
 class Batch(NamedTuple):
@@ -40,23 +42,39 @@ def chunk(tokens: Integers, rows: Rows, offset: tf.Tensor | int, length: int, fi
   start = row * rows.length
   inputs = start + tf.cast(offset, tf.int64) + tf.range(length + 1, dtype=tf.int64)
   end = tf.minimum(start + rows.length, rows.num_tokens - 1)
-  tokens, starts = (source() if callable(source) else source for source in (tokens, starts))
-  ids = tf.gather(tokens, tf.clip_by_value(inputs, 0, rows.num_tokens - 1))
+  ids = _ids(tokens, tf.clip_by_value(inputs, 0, rows.num_tokens - 1))
   starts_text = (inputs if rows.unbroken else inputs - start)[:, 0] == 0
-  if starts is not None:
-    indices = tf.reshape(inputs[:, :-1], [-1])
-    nearest = tf.minimum(tf.searchsorted(starts, indices), tf.size(starts) - 1)
-    starts = tf.reshape(tf.gather(starts, nearest) == indices, [-1, length])
-  return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast((inputs < end)[:, :-1], tf.float32), starts)
+  afresh = None if starts is None else _is_start(starts, inputs[:, :-1])
+  return Batch(tf.cast(ids, tf.int32), starts_text, tf.cast((inputs < end)[:, :-1], tf.float32), afresh)
 
 
-def mapped(file: TokenFile) -> Callable[[], tf.Tensor]:
-  """A function that maps the ids of a split into memory, as a tensor [N]. Nothing is read before use."""
+def _ids(tokens: Integers, places: tf.Tensor) -> tf.Tensor:
+  """The ids in places [B, n], each row of which is a run."""
+  if isinstance(tokens, ShardReader):
+    return tokens.tokens_tf(places)
+  return tf.gather(tokens() if callable(tokens) else tokens, places)
+
+
+def _is_start(starts: Integers, places: tf.Tensor) -> tf.Tensor:
+  """Whether the tokens in places [B, n], each row of which is a run, are read from the initial state."""
+  if isinstance(starts, ShardReader):
+    return starts.starts_tf(places)
+  starts, indices = starts() if callable(starts) else starts, tf.reshape(places, [-1])
+  nearest = tf.minimum(tf.searchsorted(starts, indices), tf.size(starts) - 1)
+  return tf.reshape(tf.gather(starts, nearest) == indices, [-1, places.shape[1]])
+
+
+def mapped(file: TokenFile) -> Integers:
+  """The ids of a split for streams: a file is mapped into memory, shards are read. Nothing is read before use."""
+  if isinstance(file, ShardedTokens):
+    return file.reader
   return _mapped(file.tokens, file.dtype, file.num_tokens)
 
 
-def mapped_starts(file: TokenFile) -> Callable[[], tf.Tensor] | None:
-  """A function that returns the starts of a token file as a tensor [n] int64; None where documents do not matter."""
+def mapped_starts(file: TokenFile) -> Integers | None:
+  """The starts of a split for streams; None where documents do not matter."""
+  if isinstance(file, ShardedTokens):
+    return file.reader if file.num_starts else None
   return _mapped(file.starts, 'int64', file.num_starts) if file.starts else None
 
 

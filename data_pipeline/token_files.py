@@ -17,15 +17,15 @@ A document ends in a newline or in the separator. So the first token of the next
 state and such an end, as it is when a text is generated from nothing. The end itself is still predicted from its own
 document. Every target counts once.
 """
+import array
 import dataclasses
 import functools
 import hashlib
 import json
-import math
 import os
 import pathlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import IO, Any, Protocol
 
 import numpy as np
 
@@ -85,7 +85,7 @@ class TokenFile:
     whole = self.tokens.size == self.num_tokens * np.dtype(self.dtype).itemsize
     return whole and (not self.starts or self.starts.size == self.num_starts * 8)
 
-  def read(self) -> np.memmap:
+  def read(self) -> np.ndarray:
     """The ids [N], mapped into memory and read-only."""
     return np.memmap(self.tokens.path, np.dtype(self.dtype).newbyteorder('<'), 'r', shape=(self.num_tokens,))
 
@@ -142,31 +142,67 @@ def write_token_files(folder: pathlib.Path, readers: Mapping[str, TextReader],
 def _write_split(path: pathlib.Path, reader: TextReader, starts: np.ndarray | None, tokenizer: Tokenizer,
                  on_invalid: str) -> dict[str, Any]:
   """Writes the .tokens and .starts of a split. Returns the fields of its TokenFile without `path` and `content`."""
-  dtype = token_dtype(tokenizer.vocab_size)
-  num_tokens = num_unknown = 0
-  first_token, first_unknown, start_indices = b'', 0, [0]
-  with open(path, 'wb') as file, reader:
+  with open(path, 'wb') as file:
+    writer = _Writer(file, token_dtype(tokenizer.vocab_size))
+    facts = write_tokens(writer, reader, starts, tokenizer, on_invalid)
+  if starts is not None:
+    np.frombuffer(writer.starts, np.int64).astype('<i8', copy=False).tofile(path.with_suffix('.starts'))
+  return {**facts, 'num_starts': 0 if starts is None else len(writer.starts)}
+
+
+class Writer(Protocol):
+  """Where the tokens of a text are written."""
+
+  def write(self, ids: np.ndarray) -> None:
+    """Adds ids [n]."""
+
+  def end_document(self) -> None:
+    """Says that the last token ends a document, and another document follows."""
+
+
+class _Writer:
+  """Writes ids to a file, and keeps where they are read from the initial state."""
+
+  def __init__(self, file: IO[bytes], dtype: np.dtype):
+    self._file, self._dtype, self._num_tokens = file, dtype, 0
+    self.starts = array.array('q', [0])
+
+  def write(self, ids: np.ndarray) -> None:
+    self._file.write(ids.astype(self._dtype, copy=False).data)
+    self._num_tokens += ids.size
+
+  def end_document(self) -> None:
+    if self.starts[-1] != self._num_tokens - 1:
+      self.starts.append(self._num_tokens - 1)
+
+
+def write_tokens(writer: Writer, reader: TextReader, starts: np.ndarray | None, tokenizer: Tokenizer,
+                 on_invalid: str) -> dict[str, Any]:
+  """Tokenizes a text. Args and errors as of `write_token_files`.
+
+  Returns:
+    The fields of a TokenFile that the text decides: all but the place, `content` and `num_starts`.
+  """
+  num_tokens = num_unknown = first_unknown = 0
+  first_token = b''
+  with reader:
     blocks = reader if starts is None else mark_document_ends(reader, starts)
     for ids in tokenizer.encode_blocks(blocks, on_invalid):
-      if not ids.size:  # the end of a document
-        start_indices.append(num_tokens - 1)
+      if not ids.size:
+        writer.end_document()
         continue
       if not num_tokens:
         first_token = _first_token(tokenizer.pieces[ids[0]], reader.head)
-      file.write(ids.astype(dtype, copy=False).data)
+      writer.write(ids)
       if tokenizer.unknown_id is not None:
         unknown = np.flatnonzero(ids == tokenizer.unknown_id)
         if unknown.size and not num_unknown:
           first_unknown = num_tokens + int(unknown[0])
         num_unknown += unknown.size
       num_tokens += ids.size
-  indices = np.unique(np.array(start_indices, '<i8'))
-  if starts is not None:
-    indices.tofile(path.with_suffix('.starts'))
-  return dict(dtype=dtype.name, num_tokens=num_tokens, num_bytes=reader.num_bytes,
+  return dict(dtype=token_dtype(tokenizer.vocab_size).name, num_tokens=num_tokens, num_bytes=reader.num_bytes,
               num_characters=reader.num_characters, first_token_bytes=len(first_token),
               first_token_characters=count_characters(first_token), num_unknown=num_unknown,
-              num_starts=0 if starts is None else indices.size,
               first_unknown=_character(reader.text, first_unknown, on_invalid) if num_unknown else '')
 
 
@@ -175,20 +211,21 @@ def mark_document_ends(blocks: Iterable[bytes], starts: np.ndarray) -> Iterator[
 
   Args:
     blocks: the text.
-    starts: byte offsets [n] where documents start, ascending.
+    starts: byte offsets [n] where documents start, ascending; also where the text ends, if a document follows it.
   """
-  remaining, block_start = iter([*starts.tolist(), math.inf]), 0
-  start = next(remaining)
+  block_start = done = 0
   for block in blocks:
-    used = 0
-    while start < block_start + len(block):
+    used, until = 0, int(np.searchsorted(starts, block_start + len(block)))
+    for start in starts[done:until].tolist():
       if start > block_start + used:
         yield block[used:start - block_start]
       yield b''
-      used, start = start - block_start, next(remaining)
+      used = start - block_start
     if used < len(block):
       yield block[used:]
-    block_start += len(block)
+    block_start, done = block_start + len(block), until
+  if done < len(starts):
+    yield b''
 
 
 def _character(text: Text, index: int, on_invalid: str) -> str:

@@ -30,7 +30,7 @@ class Config:
     if self.train.multi_step >= min(self.data.lengths):
       raise UserError(f'--multi_step={self.train.multi_step}: expected less than the shortest chunk, '
                       f'{min(self.data.lengths)} tokens')
-    if not self.data.valid_fraction and not self.data.corpus.startswith('tfds:'):
+    if not self.data.valid_fraction and not self.data.corpus.startswith(('tfds:', typed.TOKENS)):
       for flag in self.train.needing_validation():
         raise UserError(f'{flag} with --valid_fraction=0: expected a validation split to wait for')
 

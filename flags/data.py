@@ -3,13 +3,14 @@ import dataclasses
 
 from flags.errors import UserError
 from flags.schema import Checked, field
+from flags.typed import TOKENS
 
 MOST_TOKENS = 10**6  # of a chunk
 
 
 def is_path(corpus: str) -> bool:
-  """Whether --corpus names a place on the disk, rather than a text that charlm knows by name."""
-  return corpus not in ('pydoc', 'stdlib') and not corpus.startswith('tfds:')
+  """Whether --corpus names text on the disk, rather than prepared tokens or a text that charlm knows by name."""
+  return corpus not in ('pydoc', 'stdlib') and not corpus.startswith(('tfds:', TOKENS))
 
 
 def parse_lengths(text: str) -> tuple[int, ...]:
@@ -28,11 +29,12 @@ def parse_lengths(text: str) -> tuple[int, ...]:
 class DataConfig(Checked):
   """Text, tokens, and chunks."""
   corpus: str = field('pydoc', 'Text to learn: pydoc (the language reference that comes with Python), stdlib (the '
-                      'sources of its standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), or '
-                      'tfds:NAME[/CONFIG] for TensorFlow Datasets (install charlm with [tfds]). Hidden files, '
+                      'sources of its standard library), a file, a folder, a glob (.gz .bz2 .xz .zst too), '
+                      'tfds:NAME[/CONFIG] for TensorFlow Datasets (install charlm with [tfds]), or tokens:DIR for '
+                      'what charlm-prepare has made, on this machine or at gs://. Hidden files, '
                       'workdirs and what is no text are left out of a folder; the first line says how much that is.',
                       path=True,
-                      short='Text to learn: file, folder, glob, pydoc, stdlib or tfds:NAME')
+                      short='Text to learn: file, folder, glob, pydoc, stdlib, tfds:NAME, tokens:DIR')
   data_dir: str = field('', 'Where TensorFlow Datasets keeps its data; its own default when empty. Set it where '
                         'that disk is too small, or where the data are elsewhere.', path=True,
                         only_with='corpus=tfds:*')

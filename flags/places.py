@@ -5,6 +5,7 @@ import os
 
 from flags.data import DataConfig, is_path
 from flags.schema import Checked
+from flags.typed import TOKENS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,7 +15,8 @@ class Places(Checked):
   Attributes:
     content: the digest of the text.
     workdir: the folder of the run, which a project that moves takes along.
-    corpus, data_dir, cache_dir: as in DataConfig; '' for a corpus that is no path.
+    corpus, data_dir, cache_dir: as in DataConfig; '' for a corpus that is no path;
+      of prepared tokens, their folder.
   """
   content: str = ''
   workdir: str = ''
@@ -25,7 +27,7 @@ class Places(Checked):
   @classmethod
   def of(cls, data: DataConfig, workdir: str | os.PathLike, content: str) -> 'Places':
     """The places of a run that is in `workdir` and reads `data`, a text of the digest `content`."""
-    return cls(content, absolute(os.fspath(workdir)), absolute(data.corpus) if is_path(data.corpus) else '',
+    return cls(content, absolute(os.fspath(workdir)), absolute(_path(data.corpus)),
                absolute(data.data_dir), absolute(data.cache_dir))
 
   def candidates(self, data: DataConfig, workdir: str | os.PathLike) -> list[DataConfig]:
@@ -40,8 +42,10 @@ class Places(Checked):
     here = dataclasses.replace(
         data, cache_dir=self._kept(self.cache_dir, workdir) if self.cache_dir else data.cache_dir,
         data_dir=data.data_dir and (self._kept(self.data_dir, workdir) or data.data_dir))
-    names = [*self._moved(self.corpus, workdir), absolute(data.corpus)] if is_path(data.corpus) else []
-    return [dataclasses.replace(here, corpus=name) for name in dict.fromkeys(filter(None, names))] or [here]
+    before = TOKENS if data.corpus.startswith(TOKENS) else ''
+    path = _path(data.corpus)
+    names = [*self._moved(self.corpus, workdir), absolute(path)] if path else []
+    return [dataclasses.replace(here, corpus=before + name) for name in dict.fromkeys(filter(None, names))] or [here]
 
   def _kept(self, path: str, workdir: str | os.PathLike) -> str:
     """Where a folder is that a run keeps things in, or can be made again; '' where the folder above it is gone, too."""
@@ -53,6 +57,11 @@ class Places(Checked):
       return [path]
     here, relative = os.fspath(workdir), os.path.relpath(path, self.workdir)
     return [path, *(os.path.normpath(os.path.join(now, relative)) for now in (absolute(here), os.path.realpath(here)))]
+
+
+def _path(corpus: str) -> str:
+  """The path of a text or of prepared tokens; '' where --corpus names none."""
+  return corpus.removeprefix(TOKENS) if is_path(corpus) or corpus.startswith(TOKENS) else ''
 
 
 def absolute(path: str) -> str:

@@ -41,6 +41,12 @@ def field(default: Any, text: str, *, short: str = '', only_with: str = '', not_
     'help': text, **{name: value for name, value in optional.items() if value is not None}})
 
 
+def like(group: Any, name: str, default: Any = None) -> Any:
+  """A field that another dataclass has, with that default or another one."""
+  f = group.__dataclass_fields__[name]
+  return dataclasses.field(default=f.default if default is None else default, metadata=f.metadata)
+
+
 def share(text: str, **options: Any) -> Any:
   """A field for the share of something that is dropped at random, in steps of 1/256; 0 drops nothing."""
   return field(0.0, text, minimum=0.0, maximum=255 / 256, **options)

@@ -11,7 +11,10 @@ from typing import Any
 from flags.errors import UserError
 
 ADDRESS = re.compile(r'([A-Za-z][A-Za-z0-9+.-]*://)(.*)', re.DOTALL)
-ADDRESSES = {'data_dir': ('gs://',)}  # that a flag takes beside paths: TensorFlow Datasets reads them by itself
+# That a flag takes beside paths, as TensorFlow (Datasets) reads them. ram:// is memory of the process itself.
+ADDRESSES = {'data_dir': ('gs://',), 'tokens': ('gs://', 'ram://')}
+TOKENS = 'tokens:'  # before the folder of prepared tokens, in a flag that names a text
+COPY = {'s3://': 'aws s3 cp --recursive', 'gs://': 'gcloud storage cp -r'}  # how a folder is copied
 MOST_SOUGHT = 1000  # bytes of texts that are looked for in what a model writes
 ESCAPES = {'n': '\n', 't': '\t', 'r': '\r', '\\': '\\'}
 
@@ -43,6 +46,8 @@ def path(flag: str, typed: str) -> str:
   Raises:
     UserError: there is no such home folder, no path can have this name, or it is the address of something elsewhere.
   """
+  if flag == 'corpus' and typed.startswith(TOKENS):
+    return TOKENS + _path(f'--{flag}={typed}', 'tokens', typed.removeprefix(TOKENS))
   return _path(f'--{flag}={typed}', flag, typed)
 
 
@@ -75,7 +80,9 @@ def _check_local(named: str, flag: str, typed: str) -> None:
   address, taken = ADDRESS.match(typed), ADDRESSES.get(flag, ())
   if address and address[1].lower() not in taken:
     wanted = ' or '.join(['a path on this machine', *taken])
-    hint = f', such as {address[2]}' if address[1].lower() == 'file://' else '; copy it here first'
+    command = COPY.get(address[1].lower(), '') if flag == 'tokens' else ''
+    hint = f', such as {address[2]}' if address[1].lower() == 'file://' else '; copy it here first' + (
+      f': {command} {quoted(typed)} FOLDER' if command else '')
     raise UserError(f'{named}: {address[1]} is not supported; expected {wanted}{hint}')
 
 

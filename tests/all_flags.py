@@ -14,7 +14,8 @@ for module in pkgutil.iter_modules(flags.__path__):
   importlib.import_module(f'flags.{module.name}')
 GROUPS = [group for group in Checked.__subclasses__() if all('help' in f.metadata for f in dataclasses.fields(group))]
 FIELDS = [(group, f) for group in GROUPS for f in dataclasses.fields(group)]
-NEEDED = {'RunConfig': {'workdir': 'w'}}  # fields without which a group is refused
+# Fields without which a group is refused.
+NEEDED = {'RunConfig': {'workdir': 'w'}, 'PrepareConfig': {'corpus': 'text', 'tokens_dir': 'new'}}
 
 
 def made(group, **values):

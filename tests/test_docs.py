@@ -21,11 +21,12 @@ import tensorflow as tf
 
 import rest
 import stand_in
-from charlm.commands import evaluate, export, sample, score, train
+from charlm.commands import evaluate, export, prepare, sample, score, train
 from charlm.serving import check
 from flags.config import Config
 from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
+from flags.prepare import PrepareConfig
 from flags.run import PRESETS, RunConfig
 from flags.score import ScoreConfig
 from flags.serving import ExportConfig
@@ -40,7 +41,7 @@ EXAMPLES = {page: examples for page, found in BLOCKS.items()
             if (examples := [(language, text) for language, text in found if language != 'text'])}
 
 COMMANDS = {'charlm-train': train, 'charlm-evaluate': evaluate, 'charlm-sample': sample, 'charlm-score': score,
-            'charlm-export': export}
+            'charlm-export': export, 'charlm-prepare': prepare}
 FIRST = 'charlm-train --corpus=book.txt --workdir=runs/book --max_minutes=10'  # the model of all pages
 
 # Flags that an example of charlm-train has in place of its own, so that it takes a few steps, and not minutes.
@@ -198,7 +199,7 @@ def test_commands_are_in_blocks_that_run(page):
 @pytest.mark.parametrize('page', DOCS)
 def test_flags_and_presets_exist(page):
   groups = [*(f.default_factory for f in dataclasses.fields(Config)), RunConfig, EvaluateConfig, SampleConfig,
-            ScoreConfig, ExportConfig]
+            ScoreConfig, ExportConfig, PrepareConfig]
   known = {f.name for group in groups for f in dataclasses.fields(group)}
   known |= {'help', 'helpfull', 'flagfile'}
   text = re.sub(r'^(tensorboard|tensorflow_model_server|#SBATCH|srun) .*$', '', DOCS[page], flags=re.MULTILINE)

@@ -11,7 +11,7 @@ import charlm
 from source_tree import IMPORTS, PACKAGES, ROOT
 
 IMPORTED_AS = {'grpcio': 'grpc', 'protobuf': 'google', 'absl-py': 'absl'}
-WANTED = 'text', 'tfds', 'grpc', 'safetensors', 'litert'  # extras that parts of charlm import
+WANTED = 'text', 'tfds', 'grpc', 'safetensors', 'litert', 'beam'  # extras that parts of charlm import
 LOADED_BY_TENSORFLOW = {'tensorboard'}  # for tf.summary
 
 

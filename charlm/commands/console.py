@@ -103,6 +103,8 @@ def _tensorflow_failure(error: Exception, groups: Sequence[type[Checked]]) -> st
   """What went wrong while TensorFlow computed, in one line; '' for any other error."""
   if not isinstance(error, MemoryError) and not type(error).__module__.startswith('tensorflow.'):
     return ''
+  if own := re.search(r'\bRunError: (.*)', str(error)):  # of a function of ours that TensorFlow has called
+    return own[1]
   words = f'{type(error).__name__}: {[*str(error).splitlines(), ""][0]}'
   if isinstance(error, MemoryError) or re.search(r'\bOOM\b', words) or 'out of memory' in words.lower():
     smaller = [f', such as a smaller --{name}' for name in ('batch_size', 'num_samples')

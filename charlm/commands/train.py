@@ -20,6 +20,7 @@ from flags.network import ModelConfig
 from flags.places import Places
 from flags.run import RunConfig
 from flags.training import TrainConfig
+from flags.typed import TOKENS
 
 SAMPLE_TOKENS = 400  # of the samples that are written while training
 
@@ -68,7 +69,8 @@ def choose_config(workdir: Folder, given: dict[str, Any]) -> Config:
   """What `resume` chooses. Refuses a workdir that is the corpus, because the run would learn what it has written."""
   config = resume.choose_config(workdir, given)
   corpus = config.data.corpus
-  if is_path(corpus) and os.path.realpath(corpus) == os.path.realpath(workdir):
+  place = corpus.removeprefix(TOKENS)
+  if (is_path(corpus) or place != corpus) and os.path.realpath(place) == os.path.realpath(workdir):
     raise UserError(f'--workdir={workdir}: is the --corpus, too; expected a folder of its own')
   return config
 
@@ -177,7 +179,7 @@ def read_text(folder: Folder, config: Config, resumes: bool) -> tuple[Config, Te
   prepare.warn_of_unknown(config.data.corpus, files.values())
   places = Places.of(source.config, folder, source.content)
   text = Text(tokenizer, files, weights, checkpoint.identity(tokenizer, files))
-  return dataclasses.replace(config, places=places), text
+  return dataclasses.replace(config.replace(source.decided), places=places), text
 
 
 def make_learner(config: Config, vocab_size: int, backend: Any, distribution: Any, weights: Any) -> Any:

@@ -12,6 +12,7 @@ from data_pipeline.corpus.account import shown
 from data_pipeline.corpus.files import pydoc_parts, text_parts
 from data_pipeline.corpus.kinds import MARK, START_BYTES, UNPACK, Kind, advise, kind_of, packing_of
 from data_pipeline.corpus.text import Part, Text
+from data_pipeline.prepared import is_prepared
 from data_pipeline.text_reader import TextReader
 from data_pipeline.token_files import mark_document_ends
 from data_pipeline.tokenizers.base import Tokenizer, decode_blocks
@@ -116,6 +117,8 @@ def _unflagged() -> Iterator[None]:
 def _found(spec: str) -> list[Given]:
   if spec.startswith('tfds:'):
     raise UserError(f'{spec}: expected files; a data set is for charlm-evaluate --corpus')
+  if is_prepared(spec) and _is_missing(f'./{spec}'):
+    raise UserError(f'{spec}: expected files; prepared tokens are for charlm-evaluate --corpus')
   if _is_missing(spec):
     raise UserError(f'{spec}: no such file or folder; expected a file, a folder or a glob, or - for standard input')
   parts, account = pydoc_parts() if spec == 'pydoc' else text_parts(spec)

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from data_pipeline import prepare
 from data_pipeline.prepare import Source
+from data_pipeline.prepared import is_prepared
 from flags.data import DataConfig
 from flags.errors import UserError
 from flags.evaluation import EvaluateConfig
@@ -41,14 +42,15 @@ def choose(config: EvaluateConfig, opened: 'TrainedModel') -> EvaluatedText:
     source = find_trained(config, opened, f'--workdir={config.workdir}')
   trained_on = source.content == opened.state['text']
   is_data_set = source.config.corpus.startswith('tfds:')
+  has_splits = is_data_set or bool(source.prepared)
   for name in OF_DATA_SETS if not is_data_set else ():
     if value := getattr(config, name):
       raise UserError(f'--{name}={value} has no effect beside --corpus={source.config.corpus}: expected it left out, '
                       'or a tfds: corpus')
-  split = config.split or ('valid' if trained_on or is_data_set else 'all')
+  split = config.split or ('valid' if trained_on or has_splits else 'all')
   if split != 'all':
     return EvaluatedText(source, split, trained_on)
-  if is_data_set:
+  if has_splits:
     raise UserError(f'--split=all with --corpus={source.config.corpus}: expected train, valid or test')
   whole = dataclasses.replace(source.config, valid_fraction=0.0, test_fraction=0.0)
   return EvaluatedText(prepare.open_source(whole), split, trained_on)
@@ -79,6 +81,8 @@ def _named(config: EvaluateConfig, opened: 'TrainedModel') -> DataConfig:
   if config.corpus.startswith('tfds:'):
     return dataclasses.replace(trained, corpus=config.corpus, data_dir=config.data_dir or trained.data_dir,
                                text_feature=config.text_feature or trained.text_feature)
+  if is_prepared(config.corpus):  # which brings all else along
+    return DataConfig(corpus=config.corpus, document_reset=trained.document_reset)
   return dataclasses.replace(trained, corpus=config.corpus, data_dir='', text_feature='')
 
 

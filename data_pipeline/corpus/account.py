@@ -14,7 +14,7 @@ class Account(NamedTuple):
   def line(self, num_bytes: int) -> str:
     """'12 files, 3.1 MB of text; left out: 2 (first: b.txt, UTF-16)'. num_bytes: of the text, unpacked."""
     count = f'{self.number:,} {self.unit}{"s" * (self.number != 1)}'
-    return '; '.join(filter(None, [f'{count}, {_size(num_bytes)} of text', self.what_is_left_out()]))
+    return '; '.join(filter(None, [f'{count}, {size_words(num_bytes)} of text', self.what_is_left_out()]))
 
   def what_is_left_out(self) -> str:
     """'left out: 2 (first: b.txt, UTF-16)', and how many for each reason where there are several; '' for nothing."""
@@ -31,7 +31,7 @@ def shown(path: str) -> str:
   return ''.join(c if c.isprintable() else ascii(c)[1:-1] for c in os.fspath(path))
 
 
-def _size(num_bytes: int) -> str:
+def size_words(num_bytes: int) -> str:
   """'3.1 MB'"""
   for unit, size in (('GB', 1e9), ('MB', 1e6), ('kB', 1e3)):
     if num_bytes >= size:

@@ -7,14 +7,14 @@ a file is no text.
 import contextlib
 import functools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from data_pipeline.corpus.account import Account, shown
 from data_pipeline.corpus.find import Found, find_files, why_unreadable
 from data_pipeline.corpus.kinds import MARK, START_BYTES, Kind, Packing, advise, kind_of, packing_of
 from data_pipeline.corpus.packed import read_file, unpack, without_mark
-from data_pipeline.corpus.spool import spooled
+from data_pipeline.corpus.spool import Keep, Source, spooled
 from data_pipeline.corpus.text import Part, Text, reading
 from flags.errors import UserError
 
@@ -27,30 +27,36 @@ class _File(NamedTuple):
   mark: int  # bytes of a byte order mark at its start
 
 
-def pydoc_parts() -> tuple[list[Part], Account]:
+def pydoc_parts(keep: Keep = spooled) -> tuple[list[Part], Account]:
   """The one part of --corpus=pydoc; each topic is a document. Raises UserError if this Python has no topics."""
-  parts = spooled('pydoc', [('pydoc', _pydoc_topics)], documents=True)
+  parts = keep('pydoc', [Source('pydoc', _pydoc_topics)], documents=True)
   return parts, Account(len(parts[0].documents), 'topic')
 
 
-def file_parts(spec: str) -> tuple[list[Part], Account]:
+def file_parts(spec: str, keep: Keep = spooled) -> tuple[list[Part], Account]:
   """As `text_parts`; all parts but the last end in a newline."""
-  parts, account = text_parts(spec)
+  parts, account = text_parts(spec, keep)
   return [*(_with_newline(spec, part) for part in parts[:-1]), *parts[-1:]], account
 
 
-def text_parts(spec: str) -> tuple[list[Part], Account]:
-  """Spec -> a Part for each file that has text, and what was found.
+def text_parts(spec: str, keep: Keep = spooled) -> tuple[list[Part], Account]:
+  """Finds the files that have text.
+
+  Args:
+    spec: the corpus.
+    keep: makes parts of packed files, such as `spooled`.
+
+  Returns:
+    A Part for each file, and what was found.
 
   Raises:
     UserError: there is no text, or it cannot be read.
   """
   found = find_files(spec)
   files, kinds = _texts(spec, found)
-  packed = iter(spooled(spec, [(shown(file.path), functools.partial(_unpacked, file.path, file.packing))
-                               for file in files if file.packing]))
-  parts = [next(packed)._replace(mark=file.mark, path=file.path) if file.packing else _plain_part(file)
-           for file in files]
+  packed = iter(keep(spec, [Source(shown(file.path), functools.partial(_unpacked, file.path, file.packing), file.path)
+                            for file in files if file.packing]))
+  parts = [next(packed)._replace(mark=file.mark) if file.packing else _plain_part(file) for file in files]
   left_out = {os.path.relpath(path, found.root) if found.root else path: why for path, why in found.left_out.items()}
   account = Account(len(parts), 'file', left_out)
   if not parts and not found.alone:
@@ -123,20 +129,23 @@ def _unpacked(path: str, packing: Packing) -> Iterator[bytes]:
 
 
 def _plain_part(file: _File) -> Part:
-  def read(start: int) -> Iterator[bytes]:
-    return read_file(file.path, file.mark + start)
+  return Part(shown(file.path), file.size - file.mark, functools.partial(_read_plain, file.path, file.mark),
+              mark=file.mark, path=file.path)
 
-  return Part(shown(file.path), file.size - file.mark, read, mark=file.mark, path=file.path)
+
+def _read_plain(path: str, mark: int, start: int) -> Iterator[bytes]:
+  return read_file(path, mark + start)
 
 
 def _with_newline(spec: str, part: Part) -> Part:
   """`part`, with a newline added if it does not end in one."""
-  if b''.join(Text(spec, [part], part.size - 1).blocks()) == b'\n':
+  if part.ends_line or (part.seeks and Text(spec, [part]).read(part.size - 1, part.size) == b'\n'):
     return part
+  return part._replace(size=part.size + 1, read=functools.partial(_read_and_end, part.read, part.size))
 
-  def read(start: int) -> Iterator[bytes]:
-    if start < part.size:
-      yield from part.read(start)
-    yield b'\n'
 
-  return part._replace(size=part.size + 1, read=read)
+def _read_and_end(read: Callable[[int], Iterator[bytes]], size: int, start: int) -> Iterator[bytes]:
+  """What is read from `start` on of a part of `size` bytes, and a newline."""
+  if start < size:
+    yield from read(start)
+  yield b'\n'

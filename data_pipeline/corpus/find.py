@@ -14,6 +14,7 @@ from data_pipeline.corpus.account import shown
 from flags.errors import UserError
 
 WORKDIR_FILES = {'config.json', 'tokenizer.json'}  # a folder that holds both is the workdir of a run
+PREPARED_FILES = {'tokens.json', 'tokenizer.json'}  # and one that holds both of these was made by charlm-prepare
 NOT_LIBRARY = {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages'}  # folders that stdlib leaves out
 AGAIN = 'read by another name'
 
@@ -39,6 +40,8 @@ def find_files(spec: str) -> Found:
     return Found(_once(sources, left_out), left_out, library)
   mode = _mode(spec)
   if stat.S_ISDIR(mode):
+    if all(os.path.exists(os.path.join(spec, name)) for name in PREPARED_FILES):
+      raise UserError(f'--corpus={spec}: holds prepared tokens; expected text, or --corpus=tokens:{spec}')
     return Found(_once(_walk_files(spec, left_out), left_out), left_out, spec)
   if mode:
     if not stat.S_ISREG(mode):
@@ -128,6 +131,9 @@ def _walk(root: str, left_out: dict[str, str],
       continue
     if folder != root and {entry.name for entry in entries} >= WORKDIR_FILES:
       left_out[folder] = 'the workdir of a run'
+      continue
+    if folder != root and {entry.name for entry in entries} >= PREPARED_FILES:
+      left_out[folder] = 'prepared tokens'
       continue
     below = {entry.name for entry in entries if os.path.isdir(entry)}
     for entry in sorted(entries, key=lambda entry: entry.name):

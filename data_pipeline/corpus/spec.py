@@ -21,12 +21,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from data_pipeline.corpus import files, tfds
+from data_pipeline.corpus.spool import Keep, spooled
 from data_pipeline.corpus.text import Text
 from flags.errors import UserError
 
 
 def open_corpus(spec: str, *, data_dir: str = '', text_feature: str = '', valid_fraction: float = 0.1,
-                test_fraction: float = 0.0, tell: Callable[[str], None] = lambda line: None) -> dict[str, Text]:
+                test_fraction: float = 0.0, tell: Callable[[str], None] = lambda line: None,
+                keep: Keep = spooled) -> dict[str, Text]:
   """Opens a corpus and cuts it into splits.
 
   A data set's own valid and test splits are kept, and its train split is cut only for what is missing.
@@ -38,6 +40,7 @@ def open_corpus(spec: str, *, data_dir: str = '', text_feature: str = '', valid_
     valid_fraction: share of the bytes, cut from the end before the test share.
     test_fraction: share of the bytes, cut from the end.
     tell: is given a line that says how much was found, and what was left out of it.
+    keep: makes parts of what can only be read from its start: packed files, data sets.
 
   Returns:
     {'train': Text, 'valid': Text, 'test': Text}, without the splits that are empty.
@@ -47,9 +50,9 @@ def open_corpus(spec: str, *, data_dir: str = '', text_feature: str = '', valid_
   """
   ranges: dict[str, tuple[int, int]] = {}  # of the splits that the corpus has itself
   if spec.startswith('tfds:'):
-    parts, ranges, account = tfds.data_set_parts(spec, data_dir, text_feature)
+    parts, ranges, account = tfds.data_set_parts(spec, data_dir, text_feature, keep)
   else:
-    parts, account = files.pydoc_parts() if spec == 'pydoc' else files.file_parts(spec)
+    parts, account = files.pydoc_parts(keep) if spec == 'pydoc' else files.file_parts(spec, keep)
   whole = Text(spec, parts)
   if not whole.num_bytes:
     raise UserError(f'--corpus={spec}: expected text, found 0 bytes')
@@ -79,7 +82,8 @@ def fingerprint(splits: Mapping[str, Text], starts: Mapping[str, np.ndarray] | N
   for split, text in splits.items():
     digest.update(f'{split} {text.num_bytes}\n'.encode())
     if starts:
-      digest.update(f'{len(starts[split])} documents more\n'.encode() + starts[split].tobytes())
+      digest.update(f'{len(starts[split])} documents more\n'.encode())
+      digest.update(starts[split].data)
     for block in text.blocks():
       digest.update(block)
   return digest.hexdigest()

@@ -2,22 +2,38 @@
 
 The copy is a temporary file. It has no name, and the system frees its space when the last Part of it is gone.
 """
+import array
 import os
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, NamedTuple, Protocol
 
-from data_pipeline.corpus.text import BLOCK_BYTES, Part, reading
+import numpy as np
+
+from data_pipeline.corpus.text import BLOCK_BYTES, ONE, Part, reading
 from flags.errors import UserError
 
 
-def spooled(spec: str, sources: Sequence[tuple[str, Callable[[], Iterable[bytes]]]], *,
-            documents: bool = False) -> list[Part]:
+class Source(NamedTuple):
+  """What can only be read from its start."""
+  name: str
+  read: Callable[[], Iterable[bytes]]  # -> its bytes in blocks
+  path: str = ''  # of the file, if it is one
+
+
+class Keep(Protocol):
+  """Makes a Part of each source, such as `spooled`."""
+
+  def __call__(self, spec: str, sources: Sequence[Source], *, documents: bool = False) -> list[Part]:
+    ...
+
+
+def spooled(spec: str, sources: Sequence[Source], *, documents: bool = False) -> list[Part]:
   """Copies each source to a temporary file.
 
   Args:
     spec: the --corpus, for error messages.
-    sources: (name, function that returns its bytes in blocks) of each.
+    sources: what is copied.
     documents: whether each block is a document; otherwise each source is one.
 
   Returns:
@@ -33,14 +49,15 @@ def spooled(spec: str, sources: Sequence[tuple[str, Callable[[], Iterable[bytes]
   except OSError as error:
     raise UserError(f'TMPDIR={tempfile.gettempdir()}: expected a folder to unpack {spec} in ({error})') from error
   parts = []
-  for name, read in sources:
-    begin, starts = file.tell(), []
+  for name, read, path in sources:
+    begin, starts = file.tell(), array.array('q')
     with reading(spec, name):
       for block in read():
         starts.append(file.tell() - begin)
         _write(file, block, spec)
     size = file.tell() - begin
-    parts.append(Part(name, size, _reader(file, begin, size), tuple(starts) if documents else (0,)))
+    parts.append(Part(name, size, _reader(file, begin, size), np.array(starts) if documents else ONE,
+                      path=path))
   return parts
 
 

@@ -5,19 +5,22 @@ A corpus is a list of parts, read one after the other as if they were one file. 
   parts  |--- a.txt ---|------- b.txt -------|- c.txt -|
   texts  |---------- train ----------|---- valid ------|
 """
+import array
 import bisect
 import contextlib
 import itertools
 import lzma
+import os
 import zlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from flags.errors import UserError
 
 BLOCK_BYTES = 4 << 20  # how much text is held in memory at a time
+ONE = np.zeros(1, np.int64)  # the starts of a single document
 
 
 class Part(NamedTuple):
@@ -25,9 +28,11 @@ class Part(NamedTuple):
   name: str
   size: int  # bytes
   read: Callable[[int], Iterator[bytes]]  # offset in the part -> the bytes from there on, in blocks of any size
-  documents: tuple[int, ...] = (0,)  # offsets in the part where documents start
+  documents: np.ndarray = ONE  # offsets [n] int64 in the part where documents start
   mark: int = 0  # bytes of the file before the part begins: a byte order mark
   path: str = ''  # of the file, which the name shows in one line; empty where it is no file
+  seeks: bool = True  # whether it is read from any offset as fast as from its start
+  ends_line: bool = False  # whether its last byte is known to be a newline
 
 
 class Text:
@@ -74,34 +79,56 @@ class Text:
       yield b''.join(held)
 
   def slice(self, start: int, stop: int) -> 'Text':
-    """The text from byte `start` to byte `stop` of this one."""
-    return Text(self._spec, self._parts, self._start + start, self._start + stop)
+    """The text from byte `start` to byte `stop` of this one, with the parts that it is from."""
+    start, stop = self._start + start, self._start + stop
+    first = max(bisect.bisect_right(self._part_starts, start) - 1, 0)
+    last = max(bisect.bisect_left(self._part_starts, stop), first)
+    begin = self._part_starts[first]
+    return Text(self._spec, self._parts[first:last], start - begin, stop - begin)
+
+  def read(self, start: int, stop: int) -> bytes:
+    """The bytes from `start` to `stop`, as far as there are any."""
+    return b''.join(self.slice(max(start, 0), min(stop, self.num_bytes)).blocks())
+
+  def part_at(self, offset: int) -> tuple[Part, int, int]:
+    """The part that has the byte at `offset`, and where that starts and ends, in bytes from the start of this text."""
+    i = bisect.bisect_right(self._part_starts, self._start + offset, hi=len(self._parts)) - 1
+    return self._parts[i], self._part_starts[i] - self._start, self._part_starts[i + 1] - self._start
 
   def locate(self, offset: int) -> tuple[str, int]:
     """Offset in this text -> the name of the file (or data set) that the byte is from, and its offset there."""
-    place = self._start + offset
-    i = bisect.bisect_right(self._part_starts, place, hi=len(self._parts)) - 1
-    return self._parts[i].name, place - self._part_starts[i] + self._parts[i].mark
+    part, start, _ = self.part_at(offset)
+    return part.name, offset - start + part.mark
+
+  def identity(self) -> list[Any]:
+    """What says that this is the same text, as far as that shows without reading it, as JSON. Raises OSError."""
+    return [self._start, self.num_bytes, [[part.name, part.size, changed(part.path)] for part in self._parts]]
 
   def character_start(self, offset: int) -> int:
     """The first offset, from `offset` on, where a UTF-8 character starts or the text ends."""
-    near = b''.join(self.slice(offset, min(offset + 4, self.num_bytes)).blocks())
+    near = self.read(offset, offset + 4)
     return offset + next((i for i, byte in enumerate(near[:3]) if byte & 0xC0 != 0x80), min(len(near), 3))
 
-  def document_starts(self, separator: bytes = b'') -> np.ndarray:
+  def document_starts(self, separator: bytes = b'', *, goes_on: bool = False) -> np.ndarray:
     """Where documents start, without the first: offsets [n] int64, ascending.
 
     Args:
       separator: bytes that end a document wherever they occur; empty: only parts know where documents start.
+      goes_on: whether other text follows this one, so that a document may start where this ends.
     """
-    starts = [begin - self._start + np.array(part.documents, np.int64)
-              for part, begin in zip(self._parts, self._part_starts[:-1], strict=True)]
-    offsets = np.unique(np.concatenate([*starts, self._separator_ends(separator)]))
-    return offsets[(offsets > 0) & (offsets < self.num_bytes)]
+    starts = np.empty(sum(part.documents.size for part in self._parts) + 1, np.int64)
+    starts[-1], filled = self._part_starts[-1] - self._start, 0
+    for part, begin in zip(self._parts, self._part_starts[:-1], strict=True):
+      np.add(part.documents, begin - self._start, out=starts[filled:filled + part.documents.size])
+      filled += part.documents.size
+    ends = self._separator_ends(separator)
+    offsets = np.unique(np.concatenate([starts, ends])) if ends.size else starts
+    return offsets[(offsets > 0) & (offsets < self.num_bytes + goes_on)]
 
   def _separator_ends(self, separator: bytes) -> np.ndarray:
     """The offsets where a separator ends: [n] int64; none if it is empty."""
-    ends, held, held_from = [], b'', 0  # held: bytes that may be the start of a separator, from offset held_from on
+    ends = array.array('q')
+    held, held_from = b'', 0  # bytes that may be the start of a separator, from offset held_from on
     for block in self.blocks() if separator else ():
       held, used = held + block, 0
       while (found := held.find(separator, used)) >= 0:
@@ -126,6 +153,12 @@ class Text:
             break
       if first != last:
         raise UserError(f'--corpus={self._spec}: {part.name} became shorter while it was read')
+
+
+def changed(path: str) -> list[int]:
+  """The size of a file, and when it was last written; nothing for no path. Raises OSError."""
+  found = os.stat(path) if path else None
+  return [found.st_size, found.st_mtime_ns] if found else []
 
 
 @contextlib.contextmanager

@@ -7,17 +7,18 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from data_pipeline.corpus.account import Account
-from data_pipeline.corpus.spool import spooled
+from data_pipeline.corpus.spool import Keep, Source, spooled
 from data_pipeline.corpus.text import Part
 from flags.errors import UserError
 
 if TYPE_CHECKING:
   import tensorflow_datasets
 
+PIECE_BYTES = 64 << 20  # of a data set as it is stored, that are read at a time
 SPLIT_NAMES = {'train': ['train'], 'valid': ['validation', 'valid', 'dev'], 'test': ['test']}  # ours -> of data sets
 
 
-def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
+def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '', keep: Keep = spooled,
                    ) -> tuple[list[Part], dict[str, tuple[int, int]], Account]:
   """Reads the splits of a data set, which is downloaded and prepared first if it is not yet.
 
@@ -25,10 +26,11 @@ def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
     spec: tfds:NAME or tfds:NAME/CONFIG.
     data_dir: where TensorFlow Datasets keeps its data; its own default if empty.
     text_feature: the feature that holds the text; empty: the only one, or 'text'.
+    keep: makes parts of examples, such as `spooled`.
 
   Returns:
-    A Part for each split; {split: (start, stop)} of those that have text, in bytes from the first part's start; and
-    how many examples there are, and which splits are left out.
+    Parts for each split; {split: (start, stop)} of those that have text, in bytes from the first part's start; and how
+    many examples there are, and which splits are left out.
 
   Raises:
     UserError: there is no such data set, or it has no split to train on, or no text.
@@ -37,12 +39,23 @@ def data_set_parts(spec: str, data_dir: str = '', text_feature: str = '',
   available = sorted(builder.info.splits)
   names = _split_names(spec, available)
   feature = _text_feature(spec, builder.info.features, text_feature)
-  parts = spooled(spec, [(f'{spec} {name}', functools.partial(_examples, builder, name, feature))
-                         for name in names.values()], documents=True)
+  pieces = {split: _pieces(builder, name) for split, name in names.items()}
+  parts = keep(spec, [Source(f'{spec} {piece}', functools.partial(_examples, spec, data_dir, piece, feature))
+                      for split in names for piece in pieces[split]], documents=True)
   ends = [0, *itertools.accumulate(part.size for part in parts)]
-  ranges = {split: (ends[i], ends[i + 1]) for i, split in enumerate(names) if parts[i].size or split == 'train'}
+  cuts = [0, *itertools.accumulate(map(len, pieces.values()))]
+  ranges = {split: (ends[cuts[i]], ends[cuts[i + 1]]) for i, split in enumerate(names)
+            if split == 'train' or ends[cuts[i]] < ends[cuts[i + 1]]}
   left_out = dict.fromkeys(set(available) - set(names.values()), 'a split that is not read')
   return parts, ranges, Account(sum(len(part.documents) for part in parts), 'example', left_out)
+
+
+def _pieces(builder: 'tensorflow_datasets.core.DatasetBuilder', split: str) -> list[str]:
+  """A split as pieces of about PIECE_BYTES, as TensorFlow Datasets names them: 'train[0:1000]'."""
+  info = builder.info.splits[split]
+  count = max(1, min(info.num_examples, info.num_bytes // PIECE_BYTES))
+  cuts = [info.num_examples * i // count for i in range(count + 1)]
+  return [f'{split}[{start}:{stop}]' for start, stop in itertools.pairwise(cuts)] if count > 1 else [split]
 
 
 def _split_names(spec: str, available: list[str]) -> dict[str, str]:
@@ -106,10 +119,11 @@ def _text_feature(spec: str, features: Mapping[str, Any], wanted: str) -> str:
   raise UserError(f'--corpus={spec}: expected --text_feature to choose one of {", ".join(names)}')
 
 
-def _examples(builder: 'tensorflow_datasets.core.DatasetBuilder', split: str, feature: str) -> Iterator[bytes]:
+def _examples(spec: str, data_dir: str, split: str, feature: str) -> Iterator[bytes]:
   """The text of each example, with a newline after it."""
   import tensorflow as tf
   import tensorflow_datasets as tfds
+  builder = _builder(spec, data_dir)
   try:
     examples = builder.as_dataset(
         split=split, shuffle_files=False, decoders=tfds.decode.PartialDecoding({feature: True}),

@@ -31,10 +31,7 @@ class CharTokenizer(Tokenizer):
   @classmethod
   def train(cls, blocks: Iterable[bytes], vocab_size: int, on_invalid: str) -> 'CharTokenizer':
     """A tokenizer of the characters in the text; `vocab_size` is not used."""
-    seen = np.zeros(NUM_CODE_POINTS, bool)
-    for text in decode_blocks(blocks, on_invalid):
-      seen[code_points(text)] = True
-    return cls(''.join(map(chr, np.flatnonzero(seen).tolist())))
+    return cls(characters_of(blocks, on_invalid))
 
   @classmethod
   def load(cls, facts: dict[str, Any], folder: pathlib.Path) -> 'CharTokenizer':
@@ -52,6 +49,14 @@ class CharTokenizer(Tokenizer):
 
   def _facts(self) -> dict[str, Any]:
     return {'characters': self.characters}
+
+
+def characters_of(blocks: Iterable[bytes], on_invalid: str) -> str:
+  """The characters that a text has, sorted, each once."""
+  seen = np.zeros(NUM_CODE_POINTS, bool)
+  for text in decode_blocks(blocks, on_invalid):
+    seen[code_points(text)] = True
+  return ''.join(map(chr, np.flatnonzero(seen).tolist()))
 
 
 def code_points(text: str) -> np.ndarray:

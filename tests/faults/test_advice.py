@@ -116,7 +116,7 @@ def test_flags_in_messages_exist(command):
   missing = {(flag, text): module for text, module in said.items() for flag in named(text)
              if flag not in there and (command, flag) not in NEVER}
   assert not missing
-  assert len(said) > 50 and any('--workdir' in text for text in said)
+  assert len(said) > 50 and any('--workdir' in text or '--tokens_dir' in text for text in said)
 
 
 @pytest.mark.parametrize('text, expected', [

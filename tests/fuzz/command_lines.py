@@ -16,13 +16,15 @@ GARBAGE = ['', ' ', 'x', '-1', '0', '1e400', 'nan', '-inf', 'None', 'True', '1,2
 TEXTS = ['', 'x', 'momentum=0.9', 'a=b', ' ', '\n', '\\n', '\\n\\n', '\udcff', '世', 'x' * 3000, '\x07', '%d', '=', ',']
 PATHS = ['run', 'text.txt', 'new', 'new/deep', 'no/such', '', '.', '~', '~/new', 'empty', 'text.txt/x', '*.txt', '*',
          '[', 'run/checkpoints', 'n' * 300, 'n/' * 2000 + 'n', '\udcff', '\n', ' ', 'pydoc', 'tfds:',
-         'tfds:no_such_set', 'gs://no/such', 'file:///no/such', '/dev/null', '/dev/full', '/dev/stdin']
+         'tfds:no_such_set', 'tokens:new', 'tokens:', 'tokens:run', 'tokens:s3://no/such', 'gs://no/such',
+         'file:///no/such', '/dev/null', '/dev/full', '/dev/stdin']
 # Choices of time, which have to be small; of the others, small and impossible values are drawn.
 TIMES = {'steps': [1, 2, 3, -1, 10**30], 'epochs': [0, 0.01, 1, 2, -1, float('inf')],
          'max_minutes': [0, 1e-9, 0.001, 0.01, -1, float('inf')]}
 BASES = {'train': {'corpus': 'text.txt', 'workdir': 'new', **TINY}, 'evaluate': {'workdir': 'run'},
          'sample': {'workdir': 'run', 'length': 3}, 'score': {'workdir': 'run'},
-         'export': {'workdir': 'run', 'export_dir': 'new'}}
+         'export': {'workdir': 'run', 'export_dir': 'new'},
+         'prepare': {'corpus': 'text.txt', 'tokens_dir': 'new', 'workers': 1}}
 
 OPERANDS = {'score'}  # commands that take files without a flag
 

@@ -3,12 +3,13 @@ import dataclasses
 
 import pytest
 
-from charlm.commands import evaluate, export, sample, score, train
+from charlm.commands import evaluate, export, prepare, sample, score, train
 from flags.data import DataConfig
 from flags.evaluation import EvaluateConfig
 from flags.generation import SampleConfig
 from flags.help import COLUMNS
 from flags.network import ModelConfig
+from flags.prepare import PrepareConfig
 from flags.run import RunConfig
 from flags.score import ScoreConfig
 from flags.serving import ExportConfig
@@ -16,7 +17,8 @@ from flags.training import TrainConfig
 
 COMMANDS = [('charlm-train', train, (RunConfig, DataConfig, ModelConfig, TrainConfig)),
             ('charlm-evaluate', evaluate, (EvaluateConfig,)), ('charlm-sample', sample, (SampleConfig,)),
-            ('charlm-score', score, (ScoreConfig,)), ('charlm-export', export, (ExportConfig,))]
+            ('charlm-score', score, (ScoreConfig,)), ('charlm-export', export, (ExportConfig,)),
+            ('charlm-prepare', prepare, (PrepareConfig,))]
 each_command = pytest.mark.parametrize('name, module, groups', COMMANDS, ids=[name for name, *_ in COMMANDS])
 
 
@@ -37,7 +39,7 @@ def test_help_has_what_most_people_set_and_fits_on_a_screen(name, module, groups
     shown = [line for line in lines if line.startswith(f'  --{f.name}{default} ')]
     assert len(shown) == ('short' in f.metadata)
     assert all(line.endswith(f'  {f.metadata["short"]}') for line in shown)
-  assert any(f.name == 'workdir' and 'short' in f.metadata for f in fields)
+  assert any(f.name in ('workdir', 'tokens_dir') and 'short' in f.metadata for f in fields)
 
 
 @each_command

@@ -4,33 +4,10 @@ import sys
 
 import pytest
 
+import data_sets
 from corpora import one_line, read
 from data_pipeline.corpus.spec import open_corpus
 from flags.errors import UserError
-
-
-def prepare_data_set(folder, splits, features=('text',)):
-  """A data set of TensorFlow Datasets on disk, with no code that is registered: found through data_dir alone."""
-  tfds = pytest.importorskip('tensorflow_datasets')
-
-  class TinyTales(tfds.core.GeneratorBasedBuilder, skip_registration=True):
-    VERSION = tfds.core.Version('1.0.0')
-
-    def _info(self):
-      texts = {feature: tfds.features.Text() for feature in features}
-      return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(
-          {**texts, 'label': tfds.features.ClassLabel(num_classes=2)}))
-
-    def _split_generators(self, dl_manager):
-      return {name: self._generate_examples(texts) for name, texts in splits.items()}
-
-    def _generate_examples(self, texts):
-      for i, text in enumerate(texts):
-        yield i, {**{feature: f'{feature}: {text}' for feature in features}, 'label': 0}
-
-  builder = TinyTales(data_dir=folder)
-  builder.download_and_prepare(download_config=tfds.download.DownloadConfig(
-      try_download_gcs=False, compute_stats=tfds.download.ComputeStatsMode.SKIP))
 
 
 def open_tiny_tales(folder, **options):
@@ -44,7 +21,7 @@ def lines(texts, feature='text'):
 
 def test_data_set_keeps_its_own_splits(tmp_path):
   tales = {'train': [f'ü{i}\n{i}' for i in range(100)], 'validation': ['v1', 'v2'], 'test': ['t'], 'more': ['m']}
-  prepare_data_set(tmp_path, tales)
+  data_sets.make(tmp_path, tales)
   splits = open_tiny_tales(tmp_path)
   assert list(splits) == ['train', 'valid', 'test']
   for split, name in (('train', 'train'), ('valid', 'validation'), ('test', 'test')):
@@ -56,7 +33,7 @@ def test_data_set_keeps_its_own_splits(tmp_path):
 
 def test_examples_of_a_data_set_are_documents(tmp_path):
   tales = ['one', 'two\nlines', '', 'four'] * 30
-  prepare_data_set(tmp_path, {'train': tales})
+  data_sets.make(tmp_path, {'train': tales})
   text = open_corpus('tfds:tiny_tales', data_dir=str(tmp_path), valid_fraction=0.0)['train']
   starts = [0, *text.document_starts().tolist(), text.num_bytes]
   whole = read(text)
@@ -65,7 +42,7 @@ def test_examples_of_a_data_set_are_documents(tmp_path):
 
 
 def test_data_set_is_cut_for_the_splits_that_it_lacks(tmp_path):
-  prepare_data_set(tmp_path, {'train': [f'ü{i}' for i in range(100)], 'test': ['t']}, ['text', 'title'])
+  data_sets.make(tmp_path, {'train': [f'ü{i}' for i in range(100)], 'test': ['t']}, ['text', 'title'])
   both = open_tiny_tales(tmp_path, valid_fraction=0.0)
   assert list(both) == ['train', 'test']
   cut = open_tiny_tales(tmp_path, valid_fraction=0.25, test_fraction=0.5)
@@ -78,7 +55,7 @@ def test_data_set_is_cut_for_the_splits_that_it_lacks(tmp_path):
 
 
 def test_data_set_with_one_split_and_a_feature_to_choose(tmp_path):
-  prepare_data_set(tmp_path, {'poems': ['one', 'two']}, ['poem', 'poet'])
+  data_sets.make(tmp_path, {'poems': ['one', 'two']}, ['poem', 'poet'])
   with pytest.raises(UserError, match='expected --text_feature to choose one of poem, poet'):
     open_tiny_tales(tmp_path)
   splits = open_tiny_tales(tmp_path, text_feature='poem', valid_fraction=0.0)
@@ -86,10 +63,10 @@ def test_data_set_with_one_split_and_a_feature_to_choose(tmp_path):
 
 
 def test_data_set_without_train_or_without_text(tmp_path):
-  prepare_data_set(tmp_path, {'left': ['one'], 'right': ['two']}, [])
+  data_sets.make(tmp_path, {'left': ['one'], 'right': ['two']}, [])
   with pytest.raises(UserError, match='expected a data set with a train split, found left, right'):
     open_tiny_tales(tmp_path)
-  prepare_data_set(tmp_path / 'b', {'train': ['one']}, [])
+  data_sets.make(tmp_path / 'b', {'train': ['one']}, [])
   with pytest.raises(UserError, match='expected a data set with a feature of text, found label'):
     open_tiny_tales(tmp_path / 'b')
 
