@@ -61,13 +61,14 @@ def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, 
   config, resumes = choose_config(workdir, given), layout.has_checkpoint(workdir)
   optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
   config.data.check_recurrence(run_config.recurrence)
-  backend = choice.choose(run_config.recurrence, config.model)
+  on_tpu = config.train.strategy == 'tpu'
+  backend = choice.choose(run_config.recurrence, config.model, 'TPU' if on_tpu else '')
   choice.share_cores(backend, resets=config.data.document_reset)
   if not given.keys() & {'corpus', 'preset'} and not names.exists(layout.config_path(workdir)):
     print(f'notice: --corpus was left out: this learns {config.data.corpus}, the language reference of Python',
           file=sys.stderr)
   config, tokenizer, files, weights = read_text(workdir, config, resumes)
-  distribution = Distribution(make_strategy(config.train.strategy))
+  distribution = Distribution(make_strategy(config.train.strategy, config.train.tpu))
   if not resumes:
     config = fitted(config, given, files, tokenizer.vocab_size, distribution.replicas)
   check_fits(config.data, files)
@@ -76,7 +77,7 @@ def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, 
   run_ = trainer.Run(workdir, config, checkpoint.identity(tokenizer, files), run_config.profile,
                      run_config.steps_per_call)
   one = trainer.Trainer(run_, files, learner, Budget(config.train, files.get('valid'), started=started),
-                        session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+                        None if on_tpu else session.sample_writer(tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
   if resumes:
     checkpoint.set_best_aside(workdir)
     layout.update_config(workdir, config)

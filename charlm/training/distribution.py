@@ -6,17 +6,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from charlm.training import tpu as tpu_system
 from data_pipeline import streams
 
 
 @functools.cache
-def make_strategy(name: str) -> tf.distribute.Strategy:
+def make_strategy(name: str, tpu: str = 'local') -> tf.distribute.Strategy:
   """default: one device. mirrored: all GPUs, or all logical CPU devices, of this machine.
+
+  tpu: the cores of a TPU, which `tpu` names.
 
   There is one of each in a process: the collective operations of two MirroredStrategies get in each other's way.
   """
   if name == 'default':
     return tf.distribute.get_strategy()
+  if name == 'tpu':
+    return tpu_system.connect(tpu)
   devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
   return tf.distribute.MirroredStrategy([d.name for d in devices])
 
@@ -26,6 +31,7 @@ class Distribution:
 
   def __init__(self, strategy: tf.distribute.Strategy):
     self.strategy, self.replicas = strategy, strategy.num_replicas_in_sync
+    self.on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
 
   def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Any:
     """make(tf.distribute.InputContext) -> batches, iterated in step by all replicas."""
