@@ -117,8 +117,12 @@ class TrainConfig(Checked):
                             short='Steps between samples of text; 0 writes none')
   strategy: str = field('default', 'default trains on one device (the first GPU if there is one); mirrored on all GPUs '
                         'of this machine or, where it has none, on all logical CPU devices; multi_worker on those of '
-                        'several processes or machines, which TF_CONFIG in the environment names, or --local_workers.',
-                        choices=['default', 'mirrored', 'multi_worker'])
+                        'several processes or machines, which TF_CONFIG in the environment names, or --local_workers; '
+                        'tpu on the cores of a TPU, where no samples are written while it trains.',
+                        choices=['default', 'mirrored', 'multi_worker', 'tpu'])
+  tpu: str = field('local', 'The TPU: local is that of this machine; else its name, or the address of its worker, such '
+                   'as grpc://10.0.0.2:8470, whose workers must see the --cache_dir at the same path.',
+                   only_with='strategy=tpu')
   seed: int = field(0, 'Everything random follows from it. Change it to see how much of a difference is luck.',
                     minimum=0, maximum=2**31 - 1, short='Everything random follows from it')
   init_from: str = field('', 'Folder of a trained model to start from. The run has its weights, network and tokenizer, '

@@ -90,21 +90,23 @@ def make_trainer(workdir: Folder, given: dict[str, Any], run_config: RunConfig, 
     from charlm.training.workers import Workers
   config = choose_config(workdir, given)
   config.data.check_recurrence(run_config.recurrence)
-  backend = choice.choose(run_config.recurrence, config.model)
+  on_tpu = config.train.strategy == 'tpu'
+  backend = choice.choose(run_config.recurrence, config.model, 'TPU' if on_tpu else '')
   choice.share_cores(backend, resets=config.data.document_reset)
   workers = Workers(cluster_, watchdog)
   with workers.failures():
     # Nothing may be computed before this.
     with workers.waiting():
-      distribution = Distribution(make_strategy(config.train.strategy, cluster_), workers)
+      distribution = Distribution(make_strategy(config.train.strategy, cluster_, config.train.tpu), workers)
     optimizer.choose_optimizer(config.train)  # which Keras knows, and the dataclasses do not
     with watchdog.patient():  # a long text takes as long as it takes
       config, resumes, text = agree(workdir, config, given, run_config, distribution)
     with workers.waiting():
       learner = make_learner(config, text.tokenizer.vocab_size, backend, distribution, text.weights)
     run_ = trainer.Run(workdir, config, text.identity, run_config.profile, run_config.steps_per_call)
-    one = trainer.Trainer(run_, text.files, learner, Budget(config.train, text.files.get('valid'), started=started),
-                          session.sample_writer(text.tokenizer, length=SAMPLE_TOKENS, temperature=0.8))
+    write = None if on_tpu else session.sample_writer(text.tokenizer, length=SAMPLE_TOKENS, temperature=0.8)
+    budget = Budget(config.train, text.files.get('valid'), started=started)
+    one = trainer.Trainer(run_, text.files, learner, budget, write)
   if resumes and workers.is_chief:
     checkpoint.set_best_aside(workdir)
     layout.update_config(workdir, config)

@@ -8,18 +8,22 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from charlm.training import tpu as tpu_system
 from charlm.training.cluster import Cluster
 from charlm.training.workers import Workers
 from data_pipeline import streams
 
 
 @functools.cache
-def make_strategy(name: str, cluster: Cluster = Cluster()) -> tf.distribute.Strategy:  # noqa: B008, it is constant
+def make_strategy(name: str, cluster: Cluster = Cluster(), tpu: str = 'local'  # noqa: B008, it is constant
+                  ) -> tf.distribute.Strategy:
   """The strategy that a --strategy names.
 
   default: one device. mirrored: all GPUs, or all logical CPU devices, of this machine. multi_worker: the GPUs of all
   workers, or the CPU of each; before this process computes anything, and once all of them call it. A cluster of one is
   mirrored.
+
+  tpu: the cores of a TPU, which the argument names.
 
   There is one of each in a process: the collective operations of two MirroredStrategies get in each other's way.
   """
@@ -27,6 +31,8 @@ def make_strategy(name: str, cluster: Cluster = Cluster()) -> tf.distribute.Stra
     return tf.distribute.get_strategy()
   if cluster.count > 1:
     return _multi_worker(cluster)
+  if name == 'tpu':
+    return tpu_system.connect(tpu)
   devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
   return tf.distribute.MirroredStrategy([d.name for d in devices])
 
@@ -67,12 +73,14 @@ class Distribution:
     strategy: of TensorFlow.
     workers: the processes that the replicas are in; each has as many.
     replicas: how many there are, in all processes.
+    on_tpu: whether they are cores of a TPU.
   """
 
   def __init__(self, strategy: tf.distribute.Strategy, workers: Workers | None = None):
     self.strategy, self.replicas = strategy, strategy.num_replicas_in_sync
     self.workers = workers or Workers()
     self._local = self.replicas // self.workers.count
+    self.on_tpu = isinstance(strategy, tf.distribute.TPUStrategy)
 
   def batches(self, make: Callable[[Any], tf.data.Dataset]) -> Any:
     """make(tf.distribute.InputContext) -> batches, iterated in step by all replicas."""

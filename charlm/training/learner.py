@@ -49,9 +49,10 @@ class Learner:
       if config.average != 'none':
         self.evaluated = copy.deepcopy(model)
     # With one replica the whole step is one XLA program. Reducing over replicas and updating mirrored variables
-    # cannot be compiled, so with several only the gradient, which is nearly all of the work, is.
+    # cannot be compiled, so with several only the gradient, which is nearly all of the work, is. For TPUs TensorFlow
+    # itself compiles all that the strategy runs.
     self._gradients = tf.function(self._replica_gradients, jit_compile=True, autograph=False)
-    alone = distribution.replicas == 1
+    alone = distribution.replicas == 1 and not distribution.on_tpu
     self._step = tf.function(self._train, jit_compile=alone, autograph=False)
     self._steps = tf.function(self._train_several, jit_compile=alone, autograph=False)
 

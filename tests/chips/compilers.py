@@ -19,7 +19,7 @@ from tensorflow.compiler.xla.service import hlo_pb2
 CALLS = {'Error_Destroy': (5, 3), 'Error_Message': (6, 5), 'Plugin_Initialize': (8, 2), 'Executable_Destroy': (45, 3),
          'Executable_OptimizedProgram': (53, 4), 'TopologyDescription_Create': (87, 7), 'Compile': (94, 8),
          'Executable_GetCompiledMemoryStats': (101, 15)}
-ONE_DEVICE = b'\x1a\x0f\x08' + b'\xff' * 9 + b'\x01\x20\x01\x28\x01'  # CompileOptionsProto: ordinal -1, one replica
+OPTIONS = b'\x1a\x0f\x08' + b'\xff' * 9 + b'\x01\x20%c\x28\x01'  # CompileOptionsProto: ordinal -1, so many replicas
 # Else libtpu asks the network which TPU this machine has, for a minute, and is for one process at a time.
 FOR_LIBTPU = {'TPU_SKIP_MDS_QUERY': '1', 'TPU_ACCELERATOR_TYPE': 'v5litepod-4', 'TPU_WORKER_HOSTNAMES': 'localhost',
               'ALLOW_MULTIPLE_LIBTPU_LOAD': '1'}
@@ -80,11 +80,15 @@ class Compiler:
     self._topology = self._call('TopologyDescription_Create', *self._text(chips), ctypes.addressof(array),
                                 len(options))[-1]
 
-  def compile(self, hlo: bytes) -> tuple[Any, Memory]:
-    """A serialized HloModuleProto -> the optimized HloModuleProto, and what it takes. Raises Refused."""
+  def compile(self, hlo: bytes, replicas: int = 1) -> tuple[Any, Memory]:
+    """A serialized HloModuleProto -> the optimized HloModuleProto, and what it takes. Raises Refused.
+
+    replicas: chips that run it side by side.
+    """
     program = (ctypes.c_void_p * 6)(48, 0, *self._text(hlo), *self._text('hlo'))
+    options = self._text(OPTIONS % replicas)
     try:
-      executable = self._call('Compile', self._topology, ctypes.addressof(program), *self._text(ONE_DEVICE), 0)[-1]
+      executable = self._call('Compile', self._topology, ctypes.addressof(program), *options, 0)[-1]
     finally:
       del self._texts[-3:]
     memory = Memory(*self._call('Executable_GetCompiledMemoryStats', executable)[3:8])

@@ -11,7 +11,6 @@ process that asks.
 import contextlib
 import functools
 import hashlib
-import importlib.metadata
 import os
 import pathlib
 import platform
@@ -57,10 +56,11 @@ def _cache() -> pathlib.Path:
 
 def _key(library: pathlib.Path) -> str:
   """A name for the verdict that changes with TensorFlow, the library, the processor and this check."""
+  import tensorflow as tf  # whose package may be tensorflow-cpu, tensorflow-tpu or tf-nightly
   cpu: Any = platform.processor()
   with contextlib.suppress(OSError):
     cpu = re.findall(r'^flags.*$', pathlib.Path('/proc/cpuinfo').read_text(), re.MULTILINE)[:1]
-  facts = importlib.metadata.version('tensorflow'), platform.machine(), cpu, sys.version
+  facts = tf.__version__, platform.machine(), cpu, sys.version
   digest = hashlib.sha256(repr(facts).encode())
   for path in library, pathlib.Path(__file__):
     digest.update(path.read_bytes())
