@@ -1,7 +1,6 @@
 """The training loop: train, report, evaluate, sample, save, until the run is over."""
 import contextlib
 import math
-import pathlib
 import re
 import sys
 import time
@@ -13,13 +12,14 @@ import tensorflow as tf
 
 from charlm.evaluation import scoring
 from charlm.network.model import LanguageModel
+from charlm.training import workers
 from charlm.training.budget import Budget
 from charlm.training.chunks import TrainingChunks
 from charlm.training.decisions import COLLECT_EVERY, Decisions, Due, HandedOn
 from charlm.training.learner import DistributedScorer, Learner, StepDecisions
 from charlm.training.loss_monitor import LossMonitor
 from charlm.training.terminal import Terminal
-from charlm.workdir import checkpoint, metrics, names, plot, variables
+from charlm.workdir import checkpoint, metrics, plot, variables
 from charlm.workdir.saver import Saver
 from data_pipeline.token_files import TokenFile
 from flags.config import Config
@@ -71,7 +71,7 @@ class Trainer:
     self.step, self.tokens, self.finished = 0, 0, ''
     self.carry, self.saver = learner.initial_carry(), Saver(self.workdir)
     self.uncollected: list[dict[str, tf.Tensor]] = []
-    found = self._newest()
+    found = workers.newest_checkpoint(self.workdir, self.workers)
     if found:
       self._restore(*found)
     if self.workers.is_chief:
@@ -211,14 +211,6 @@ class Trainer:
     for name, held in self._variables().items():
       arrays |= variables.collect(name, held)
     return arrays
-
-  def _newest(self) -> tuple[dict[str, np.ndarray], dict[str, Any]] | None:
-    """The newest whole checkpoint. The chief finds it; the others read the same."""
-    found = checkpoint.newest(self.workdir, set_aside=True) if self.workers.is_chief else None
-    step = self.workers.of_chief(lambda: found and found[1]['step'])
-    if self.workers.is_chief or step is None:
-      return found
-    return checkpoint.read(pathlib.Path(self.workdir, 'checkpoints', names.step_name(step, '.npz')))
 
   def _check_best(self, resumes: bool) -> None:
     """Looks whether the best weights so far are whole, and of this run. resumes: whether there is a checkpoint."""

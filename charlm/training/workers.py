@@ -6,6 +6,7 @@ told and every call returns what it was given.
 import contextlib
 import hashlib
 import json
+import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -15,6 +16,9 @@ import tensorflow as tf
 
 from charlm.training.cluster import Cluster
 from charlm.training.watchdog import Watchdog
+from charlm.workdir import checkpoint, names
+from charlm.workdir.names import Folder
+from charlm.workdir.variables import Arrays
 from flags.errors import RunError
 
 GROUP = 1 << 20  # the key of the group of all workers; TensorFlow counts those of its strategies from 1
@@ -131,3 +135,12 @@ class Workers:
     """Which other worker an error is about, in words."""
     others = sorted({int(n) for n in re.findall(r'/job:worker(?:/replica:0)?/task:(\d+)', said)} - {self.index})
     return f'worker {others[0]} (of 0 to {self.count - 1})' if len(others) == 1 else 'another worker'
+
+
+def newest_checkpoint(workdir: Folder, workers: Workers) -> tuple[Arrays, dict[str, Any]] | None:
+  """The newest whole checkpoint, as of `checkpoint.newest`. The chief finds it; the others read the same."""
+  found = checkpoint.newest(workdir, set_aside=True) if workers.is_chief else None
+  step = workers.of_chief(lambda: found and found[1]['step'])
+  if workers.is_chief or step is None:
+    return found
+  return checkpoint.read(pathlib.Path(workdir, 'checkpoints', names.step_name(step, '.npz')))

@@ -57,7 +57,7 @@ def test_a_step_sums_gradients_once(strategy, model, train):
   found = [i for i in instructions(one._step, *args, decisions) if i.opcode == 'all-reduce']
   assert all(len(i.collective_device_list.replica_groups[0].replica_ids) == pretended_tpu.REPLICAS for i in found)
   weights = sum(v.shape.num_elements() for v in one.model.trainable_variables)
-  own = sum(v.shape.num_elements() for o in one.objectives for v in getattr(o, 'trainable_variables', []))
+  own = sum(v.shape.num_elements() for o in one.objectives for v in getattr(o, 'weights', []))
   assert weights + own <= sum(map(numbers, found)) < weights + own + 30, 'the rest are losses and counts'
 
 
