@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from charlm.commands import evaluate, train
-from charlm.training import trainer
+from charlm.training import resume, trainer
 from charlm.training.resume import choose_config
 from charlm.workdir import checkpoint
 from data_pipeline import prepare
@@ -134,3 +134,12 @@ def test_a_text_that_has_changed_is_refused(finished, tmp_path, capsys):
     train.run(['charlm-train', f'--workdir={workdir}'])
   assert exit_.value.code == 2
   assert 'another text' in capsys.readouterr().err
+
+
+def test_a_worker_has_the_flags_of_the_chief_and_places_of_its_own():
+  chief = Config().replace({'units': 64, 'corpus': 'there.txt'})
+  assert resume.follow(chief, {'units': 64, 'worker_timeout': 3.0, 'workdir': 'x'}) == chief
+  here = resume.follow(chief, {'corpus': 'here.txt', 'cache_dir': 'cache'})
+  assert (here.data.corpus, here.data.cache_dir, here.model) == ('here.txt', 'cache', chief.model)
+  with pytest.raises(UserError, match=r'other flags than the chief: --units=32 \(was 64\); expected the same command'):
+    resume.follow(chief, {'units': 32})
