@@ -2,10 +2,9 @@
 
     python -m benchmarks.saving --workdir=DIR [flags of charlm-train]
 
-trains a model of 48 MB with its optimizer on Python's language reference, saves every 10 steps, and prints one JSON
-object: the megabytes of a checkpoint, and of all but the first save the milliseconds that training waited, and those of
-the processor that it spent in them; and the milliseconds until each was on the disk. The first save makes room for the
-copy.
+trains a model of 48 MB with its optimizer, saves every 10 steps, and prints one JSON object: the megabytes of a
+checkpoint, and of all but the first save, which makes room for the copy, the milliseconds that training waited, those
+of the processor that it spent in them, and those until all was on the disk.
 """
 import contextlib
 import json
