@@ -3,12 +3,12 @@
     python -m benchmarks.prepare [--megabytes=1000] [--gigabytes=10] [--steps=50]
 
 writes a text (the language reference and the library sources of Python, in lines of random order, again and again),
-prepares it in one process, and prints one JSON object:
+prepares it in one process, and prints a JSON object for each of these:
 
 - prepared: megabytes of text in a second of processor time, for each tokenizer;
 - chunk: microseconds of processor time for a chunk of 16 rows of 100 tokens, from a token file that is mapped into
-  memory, from shards of --gigabytes in all (those of the text, named again and again), and from TFRecord files of as
-  many tokens in a record, with an index of where these begin;
+  memory, from shards of --gigabytes in all (those of the text, named again and again), and from a TFRecord file
+  of as many tokens in a record;
 - training: processor seconds of a step from the small token file and from the shards, in turn, and megabytes that
   the process has for itself (RssAnon) after its imports and at the end.
 """
@@ -74,14 +74,14 @@ def repeated(split, gigabytes):
 
 
 def records(split, path):
-  """Writes the first tokens of a split as TFRecords -> a dataset of chunks, read one after the other."""
-  index = []
+  """Writes the first tokens of a split as TFRecords -> a dataset of chunks, for each row from the start of the file."""
   with tf.io.TFRecordWriter(str(path)) as writer:
-    for begin in range(0, min(split.num_tokens, DATA.batch_size * 20 * RECORD_TOKENS), RECORD_TOKENS):
-      index.append(begin)
+    for begin in range(0, min(split.num_tokens, 50 * RECORD_TOKENS) - RECORD_TOKENS, RECORD_TOKENS):
       writer.write(split.reader.tokens(np.arange(begin, begin + RECORD_TOKENS)[None])[0].tobytes())
-  row = tf.data.TFRecordDataset(str(path)).map(lambda record: tf.io.decode_raw(record, tf.uint8)).unbatch()
-  row = row.batch(DATA.chunk_length + 1, drop_remainder=True).repeat()
+  length, of_record = DATA.chunk_length + 1, RECORD_TOKENS // (DATA.chunk_length + 1)
+  row = tf.data.TFRecordDataset(str(path)).map(
+    lambda record: tf.reshape(tf.io.decode_raw(record, tf.uint8)[:of_record * length], [of_record, length]))
+  row = row.unbatch().repeat()
   return tf.data.Dataset.zip((row,) * DATA.batch_size).map(lambda *rows: tf.stack(rows)).prefetch(2)
 
 
@@ -131,23 +131,22 @@ def main():
   with tempfile.TemporaryDirectory() as name:
     folder, text = pathlib.Path(name), pathlib.Path(name, 'text')
     write_text(text, args.megabytes)
-    result = {'prepared': {kind: prepared(text, folder / kind, kind) for kind in ('byte', 'char')}}
+    print(json.dumps({'prepared': {kind: prepared(text, folder / kind, kind) for kind in ('byte', 'char')}}),
+          flush=True)
     large = repeated(read_manifest(str(folder / 'byte')).splits['train'], args.gigabytes)
     small = prepare.prepare(DataConfig(corpus='pydoc', cache_dir=str(folder / 'cache')), progress=False)[1]['train']
     sources = {'mapped': stream(small), 'shards': stream(large), 'TFRecord': records(large, folder / 'records')}
-    result['chunk'] = {}
-    for kind, source in sources.items():
-      chunks = iter(source)
-      result['chunk'][kind] = seconds(lambda chunks=chunks: next(chunks), CHUNKS) * 1e6
+    streams_ = {kind: iter(source) for kind, source in sources.items()}
+    print(json.dumps({'chunk': {kind: seconds(lambda chunks=chunks: next(chunks), CHUNKS) * 1e6
+                                for kind, chunks in streams_.items()}}), flush=True)
     steps, times = {'small': stepper(small), 'large': stepper(large)}, {'small': [], 'large': []}
     for step in steps.values():
       step()  # compiles
     for _ in range(5):
       for kind, step in steps.items():
         times[kind].append(seconds(step, max(1, args.steps // 15)))
-    result['training'] = {**{kind: min(found) for kind, found in times.items()}, 'tokens': large.num_tokens,
-                          'imported': imported, 'anonymous': anonymous()}
-  print(json.dumps(result, indent=2))
+    print(json.dumps({'training': {**{kind: min(found) for kind, found in times.items()}, 'tokens': large.num_tokens,
+                                   'imported': imported, 'anonymous': anonymous()}}), flush=True)
 
 
 if __name__ == '__main__':

@@ -20,7 +20,7 @@ class PrepareConfig(Checked):
                        short='Processes that work side by side; 0 is one for each core')
   runner: str = field('', "Apache Beam's runner, such as FlinkRunner or SparkRunner, for work on several machines. "
                       'When empty, processes on this machine do the work.')
-  beam_option: Texts = field((), "An option of Apache Beam's runner, such as --flink_master=localhost:8081. The flag "  # noqa: RUF009
+  beam_option: Texts = field((), "An option of Apache Beam's runner, such as flink_master=localhost:8081. The flag "  # noqa: RUF009
                              'may be given several times.', only_with='runner')
   tokenizer: str = like(DataConfig, 'tokenizer')
   vocab_size: int = like(DataConfig, 'vocab_size')

@@ -67,7 +67,8 @@ class Runner:
   def _run_pipeline(self, tasks: Sequence[Task], problems: list[BaseException]) -> None:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import PipelineOptions
-    options = list(self._config.beam_option) or [f'--direct_num_workers={self._workers}']
+    given = self._config.beam_option if self._config.runner else (f'direct_num_workers={self._workers}',)
+    options = [f'--{option.lstrip("-")}' for option in given]
     runner = self._config.runner or _local_runner(pathlib.Path(tasks[0].folder))
     try:
       with beam.Pipeline(runner=runner, options=PipelineOptions(options)) as pipeline:

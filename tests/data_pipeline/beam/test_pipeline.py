@@ -48,6 +48,7 @@ def test_a_mistake_in_the_text_is_one_line(tmp_path):
 
 
 @needs_beam
+@pytest.mark.slow
 @pytest.mark.parametrize('whom', ['worker', 'command'])
 def test_a_process_that_is_killed(tmp_path, whom):
   """The command says so and leaves none behind; the same command goes on."""
