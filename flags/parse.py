@@ -113,6 +113,8 @@ def _mistake(error: Exception, fields: Mapping[str, dataclasses.Field]) -> str:
     flag, _, value = str(error).removeprefix('flag --').partition(':')[0].partition('=')
     if flag in fields:
       return f'--{flag}={value}: expected {KINDS[fields[flag].type]}'
+  if (flag := str(error).removeprefix('Missing value for flag ').lstrip('-')) in fields:
+    return f'--{flag}: expected {KINDS[fields[flag].type]}'
   return ' '.join(str(error).split())
 
 

@@ -13,8 +13,8 @@ from flags.training import TrainConfig
 
 # Sizes, limits and places, which are no tips; numbers of options that a variant has with one value; seeds.
 NO_TIPS = {'embedding_size', 'input_units', 'units', 'steps', 'epochs', 'max_minutes', 'patience', 'flat_epochs',
-           'report_every', 'eval_every', 'save_every', 'sample_every', 'strategy', 'seed', 'init_from', 'init_weights',
-           'plateau_factor', 'discriminator_learning_rate'}
+           'report_every', 'eval_every', 'save_every', 'sample_every', 'strategy', 'tpu', 'seed', 'init_from',
+           'init_weights', 'plateau_factor', 'discriminator_learning_rate'}
 
 
 def config(name):

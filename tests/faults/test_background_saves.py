@@ -84,6 +84,7 @@ def test_a_failure_ends_the_run_at_its_next_step(corpus, tmp_path, monkeypatch, 
 def test_who_is_told_to_stop_ends_with_the_checkpoint_on_the_disk(corpus, tmp_path, monkeypatch, capsys, steps, number):
   """A disk that takes its time."""
   save, step = checkpoint.save, learner.Learner.step
+  before = signal.signal(number, signal.default_int_handler)  # what was ignored at the start, a run ignores
 
   def slow(*arguments):
     time.sleep(0.3)
@@ -98,6 +99,7 @@ def test_who_is_told_to_stop_ends_with_the_checkpoint_on_the_disk(corpus, tmp_pa
   monkeypatch.setattr(learner.Learner, 'step', told)
   with pytest.raises(SystemExit) as exit_:
     train.run(flags(corpus, tmp_path / 'run', '--save_every=2'))
+  signal.signal(number, before)
   assert exit_.value.code == 130 and last(tmp_path / 'run')[1]['step'] == 4
   assert 'Stopped after step 4; all is saved' in capsys.readouterr().err
   assert [p.name for p in (tmp_path / 'run' / 'checkpoints').iterdir() if p.name.startswith('.')] == []

@@ -31,7 +31,8 @@ def moved(workdir, place):
     workdir.symlink_to(target.with_name('elsewhere'))
     (workdir.with_name('elsewhere')).mkdir()
     return target
-  shutil.rmtree(workdir)
+  while workdir.exists():  # the run is at work in it
+    shutil.rmtree(workdir, ignore_errors=True)
   if place == 'made anew':
     workdir.mkdir()
   return None

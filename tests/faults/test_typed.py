@@ -21,7 +21,8 @@ from flags.run import RunConfig
 
 PATHS = [(group, f) for group, f in FIELDS if 'path' in f.metadata]
 TEXTS = [(group, f) for group, f in FIELDS if 'escapes' in f.metadata]
-WORDS = {'preset', 'text_feature', 'optimizer', 'optimizer_constants', 'chunk_curriculum', 'server', 'model'}
+WORDS = {'preset', 'text_feature', 'optimizer', 'optimizer_constants', 'chunk_curriculum', 'server', 'model',
+         'tpu', 'runner'}
 named = {'ids': lambda value: getattr(value, 'name', getattr(value, '__name__', str(value)))}
 
 

@@ -91,6 +91,7 @@ IGNORED = [  # the flag without effect, what makes it so
     (DataConfig, {'on_invalid': 'replace'}, {'tokenizer': 'byte'}),
     (DataConfig, {'data_dir': '/data'}, {'corpus': 'pydoc'}),
     (DataConfig, {'text_feature': 'title'}, {'corpus': 'book.txt'}),
+    (TrainConfig, {'tpu': 'name'}, {'strategy': 'mirrored'}),
     (ModelConfig, {'input_units': 3}, {'input_layers': 0}),
     *((ModelConfig, one, {'cell': 'gru'}) for one in ({'forget_bias': 0.0}, {'cell_norm': True},
                                                              {'zoneout_output': 0.05})),
