@@ -58,6 +58,7 @@ def test_a_run_goes_on_where_its_folder_is_now(corpus, tmp_path, monkeypatch, ca
     return function(*args, **options)
 
   monkeypatch.setattr(owner, name, moves)
+  monkeypatch.setattr(trainer.Saver, '_hand_over', lambda self, job: job())  # so that nothing else is written meanwhile
   train.run(flags(corpus, workdir, *FEW))
   out, err = capsys.readouterr()
   (new, before), = found
