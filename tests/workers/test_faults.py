@@ -25,11 +25,12 @@ def unbroken(corpus, tmp_path_factory):
 
 
 def assert_told(worker, *words):
-  """It ends in time, with one line for what went wrong."""
+  """It ends in time, with one line for what went wrong, which is returned."""
   status, err = processes.end(worker, BOUND)
   line = err.splitlines()[-1]
   assert status == 1 and 'Traceback' not in err and all(word in line for word in words), err
   assert 'Start all workers again' in line
+  return line
 
 
 @pytest.mark.slow
@@ -57,8 +58,9 @@ def test_a_worker_that_is_alive_and_does_nothing(corpus, tmp_path):
 
   arguments = processes.command(corpus, tmp_path / 'run', '--worker_timeout=20')
   with processes.started(arguments, 2, of_worker) as workers:
-    for worker in workers:
-      assert_told(worker, '--worker_timeout=20: worker')
+    lines = [assert_told(worker) for worker in workers]
+  # The second to end may hear that the first is gone before its own time is up.
+  assert any('--worker_timeout=20: worker' in line for line in lines), lines
 
 
 @pytest.mark.slow
