@@ -36,7 +36,7 @@ def test_replicas_learn_the_same(one, tmp_path, replicas, several):
   """And a step of several processes makes one sum over them, of all that they have to tell each other."""
   many = taken(tmp_path / 'many', replicas, several)
   assert many.pop('replicas') == replicas
-  sums = {name: many.pop(f'{name}/collectives') for name in steps.CASES if several}
+  sums = {name: int(many.pop(f'{name}/collectives')) for name in steps.CASES if several}
   assert set(sums.values()) <= {1}, sums
   for name, array in many.items():
     case, what = name.split('/')
