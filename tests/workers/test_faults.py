@@ -49,7 +49,7 @@ def test_where_one_is_gone_the_other_ends_and_both_go_on_to_the_same_bits(corpus
 
 @pytest.mark.slow
 def test_a_worker_that_is_alive_and_does_nothing(corpus, tmp_path):
-  """Its heart beats, so that TensorFlow waits for it."""
+  """The other ends: its time is up, or TensorFlow has missed a heartbeat. Who does nothing cannot end itself."""
   program = ('import sys, time; from charlm.training import trainer; from charlm.commands import train; '
              'trainer.Trainer._train_call = lambda self: time.sleep(1000); train.run(sys.argv)')
 
@@ -58,9 +58,7 @@ def test_a_worker_that_is_alive_and_does_nothing(corpus, tmp_path):
 
   arguments = processes.command(corpus, tmp_path / 'run', '--worker_timeout=20')
   with processes.started(arguments, 2, of_worker) as workers:
-    lines = [assert_told(worker) for worker in workers]
-  # The second to end may hear that the first is gone before its own time is up.
-  assert any('--worker_timeout=20: worker' in line for line in lines), lines
+    assert_told(workers[0])
 
 
 @pytest.mark.slow
