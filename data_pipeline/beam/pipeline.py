@@ -79,6 +79,8 @@ class Runner:
 
 def _check_beam(config: PrepareConfig) -> None:
   logging.getLogger().setLevel(logging.ERROR)  # it warns of what it could do with other packages
+  # And tells by a traceback of a process that is gone, of which the pipeline's own error says more.
+  logging.getLogger('apache_beam.runners.worker.data_plane').setLevel(logging.CRITICAL)
   try:
     import apache_beam
   except ImportError as error:
