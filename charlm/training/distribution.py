@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from charlm.training import rendezvous
 from charlm.training import tpu as tpu_system
 from charlm.training.cluster import Cluster
 from charlm.training.workers import Workers
@@ -38,6 +39,7 @@ def make_strategy(name: str, cluster: Cluster = Cluster(), tpu: str = 'local'  #
 
 
 def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
+  rendezvous.wait_for_all(cluster)
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
       tf.train.ClusterSpec({'worker': list(cluster.addresses)}), task_type='worker', task_id=cluster.index,
       num_accelerators={'GPU': len(tf.config.list_physical_devices('GPU'))}, rpc_layer='grpc')

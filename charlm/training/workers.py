@@ -40,7 +40,6 @@ class Workers:
   def __init__(self, cluster: Cluster = Cluster(), watchdog: Watchdog | None = None):  # noqa: B008, it is constant
     """watchdog: ends this process where it waits for the others in vain."""
     self.index, self.count, self.asked = cluster.index, cluster.count, False
-    self._address = cluster.addresses[cluster.index]
     self._watchdog, self._calls = watchdog or Watchdog(0), 0
 
   @property
@@ -116,14 +115,9 @@ class Workers:
 
   @contextlib.contextmanager
   def failures(self) -> Iterator[None]:
-    """Turns what TensorFlow says where another worker is gone, or this one cannot be, into one line: a RunError."""
+    """Turns what TensorFlow says where another worker is gone into one line: a RunError."""
     try:
       yield
-    except tf.errors.UnknownError as error:
-      if 'start gRPC server' not in str(error):
-        raise
-      raise RunError(f'TF_CONFIG: worker {self.index} cannot listen at {self._address}; expected an address of this '
-                     'machine, and a port that nothing uses') from error
     except GONE as error:
       if self.count == 1:
         raise

@@ -61,7 +61,6 @@ def test_a_worker_that_is_alive_and_does_nothing(corpus, tmp_path):
     assert_told(workers[0])
 
 
-@pytest.mark.skip(reason='not seen to pass yet on this version')
 @pytest.mark.slow
 @pytest.mark.parametrize('there', [0, 1], ids=['chief', 'worker'])
 def test_a_worker_that_never_comes(corpus, tmp_path, there):
@@ -97,7 +96,6 @@ def network(name):
     subprocess.run(['ip', 'netns', 'del', name], capture_output=True)
 
 
-@pytest.mark.skip(reason='not seen to pass yet on this version')
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which('ip') or os.geteuid(), reason='needs ip, and root')
 def test_a_network_that_is_cut(corpus, unbroken, tmp_path):
@@ -115,7 +113,6 @@ def test_a_network_that_is_cut(corpus, unbroken, tmp_path):
   runs.assert_same_run(unbroken, workdir)
 
 
-@pytest.mark.skip(reason='not seen to pass yet on this version')
 @pytest.mark.slow
 @pytest.mark.parametrize('asked', [1, 0], ids=['worker', 'chief'])
 def test_sigterm_on_any_worker_saves_and_all_leave(corpus, unbroken, tmp_path, asked):
@@ -131,7 +128,6 @@ def test_sigterm_on_any_worker_saves_and_all_leave(corpus, unbroken, tmp_path, a
   runs.assert_same_run(unbroken, workdir)
 
 
-@pytest.mark.skip(reason='not seen to pass yet on this version')
 @pytest.mark.slow
 def test_what_workers_must_have_in_common(corpus, unbroken, tmp_path):
   """The flags; the text; and, where a run goes on, the workdir."""

@@ -83,12 +83,6 @@ def test_weights_that_differ_are_refused():
     assert isinstance(error, RunError) and 'worker 2 has other weights than the chief' in str(error)
 
 
-def test_an_address_that_cannot_be_had():
-  with pytest.raises(RunError, match='worker 1 cannot listen at b:1; expected'), Workers(
-      Cluster(('a:1', 'b:1'), 1)).failures():
-    raise tf.errors.UnknownError(None, None, 'Could not start gRPC server')
-
-
 def test_alone_nothing_is_told():
   worker, value = Workers(), object()
   assert worker.exchange(value) == [value] and worker.of_chief(lambda: value) is value and worker.gather(value) is value
