@@ -10,25 +10,23 @@ from flags.errors import RunError
 
 
 def test_all_meet_whoever_comes_first():
-  addresses = tuple(f'127.0.0.1:{port}' for port in local_workers.free_ports(3))
-  waiting = [threading.Thread(target=rendezvous.wait_for_all, args=(Cluster(addresses, index),), daemon=True)
-             for index in range(3)]
-  waiting[2].start()
-  waiting[0].start()
+  ports = local_workers.free_ports(3)
+  addresses = tuple(f'127.0.0.1:{port}' for port in ports)
+  servers = []  # as TensorFlow's, each in the place of a worker that has seen the others
+
+  def meet(index):
+    rendezvous.wait_for_all(Cluster(addresses, index))
+    servers.append(socket.create_server(('', ports[index])))
+
+  waiting = [threading.Thread(target=meet, args=(index,), daemon=True) for index in (2, 0, 1)]
+  for thread in waiting[:2]:
+    thread.start()
   waiting[0].join(0.5)
-  assert waiting[0].is_alive() and waiting[2].is_alive(), 'there is no worker 1 yet'
-  servers = []
-  waiting[1].start()
-  for index in 1, 0, 2:  # TensorFlow's server takes the place of each that is done
-    waiting[index].join(0.05)
-  for _ in range(600):
-    for index, thread in enumerate(waiting):
-      if not thread.is_alive() and index not in [i for i, _ in servers]:
-        servers.append((index, socket.create_server(('', int(addresses[index].rpartition(':')[2])))))
-    if len(servers) == 3:
-      break
-    waiting[0].join(0.05)
-  for _, server in servers:
+  assert not servers, 'there is no worker 1 yet'
+  waiting[2].start()
+  for thread in waiting:
+    thread.join(30)
+  for server in servers:
     server.close()
   assert len(servers) == 3
 
