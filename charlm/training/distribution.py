@@ -15,7 +15,6 @@ from charlm.training.workers import Workers
 from data_pipeline import streams
 
 
-@functools.cache
 def make_strategy(name: str, cluster: Cluster = Cluster(), tpu: str = 'local'  # noqa: B008, it is constant
                   ) -> tf.distribute.Strategy:
   """The strategy that a --strategy names.
@@ -26,18 +25,28 @@ def make_strategy(name: str, cluster: Cluster = Cluster(), tpu: str = 'local'  #
 
   tpu: the cores of a TPU, which the argument names.
 
-  There is one of each in a process: the collective operations of two MirroredStrategies get in each other's way.
+  There is one of each in a process, however it is asked for: the collective operations of two MirroredStrategies get in
+  each other's way.
   """
   if name == 'default':
     return tf.distribute.get_strategy()
   if cluster.count > 1:
     return _multi_worker(cluster)
   if name == 'tpu':
-    return tpu_system.connect(tpu)
+    return _tpu(tpu)
+  return _mirrored()
+
+
+@functools.cache
+def _mirrored() -> tf.distribute.Strategy:
   devices = tf.config.list_logical_devices('GPU') or tf.config.list_logical_devices('CPU')
   return tf.distribute.MirroredStrategy([d.name for d in devices])
 
 
+_tpu = functools.cache(tpu_system.connect)
+
+
+@functools.cache
 def _multi_worker(cluster: Cluster) -> tf.distribute.Strategy:
   rendezvous.wait_for_all(cluster)
   resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(

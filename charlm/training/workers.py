@@ -127,7 +127,8 @@ class Workers:
 
   def _who(self, said: str) -> str:
     """Which other worker an error is about, in words."""
-    others = sorted({int(n) for n in re.findall(r'/job:worker(?:/replica:0)?/task:(\d+)', said)} - {self.index})
+    named = {int(n) for n in re.findall(r'/job:worker(?:/replica:0)?/task:(\d+)', said)}
+    others = sorted((named if self.count > 2 else {0, 1}) - {self.index})  # where there are two, it goes without saying
     return f'worker {others[0]} (of 0 to {self.count - 1})' if len(others) == 1 else 'another worker'
 
 

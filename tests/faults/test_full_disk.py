@@ -105,6 +105,7 @@ def test_with_any_number_of_pages_left(small_disk):
   assert 5 < told < 20
 
 
+@pytest.mark.slow
 def test_a_run_whose_disk_has_room_again_ends_in_the_same_bits(small_disk, corpus, finished, capsys):
   workdir = small_disk / 'run'
   with pytest.raises(SystemExit) as exit_:

@@ -88,6 +88,7 @@ def test_a_top_k_beyond_the_vocabulary_is_all(top_k):
   np.testing.assert_allclose(p, tf.nn.softmax(logits))
 
 
+@pytest.mark.slow
 def test_the_program_samples_among_all_with_a_huge_top_k(finished, capsys):
   texts = []
   for flag in ('--top_k=0', '--top_k=4294967297'):

@@ -153,7 +153,8 @@ def clear_after(monkeypatch, owner, name, cache):
 
 @pytest.mark.parametrize('owner, name', [(prepare, 'tokenize'), (chunks.TrainingChunks, 'next'),
                                          (trainer.Trainer, '_report')], ids=['prepared', 'begun', 'reported'])
-@pytest.mark.parametrize('others', [[], ['--document_reset', '--document_separator=times.']], ids=['', 'documents'])
+@pytest.mark.parametrize('others', [[], pytest.param(
+    ['--document_reset', '--document_separator=times.'], marks=pytest.mark.slow)], ids=['', 'documents'])
 def test_a_cache_that_is_cleared_meanwhile(corpus, tmp_path, monkeypatch, capsys, owner, name, others):
   """The run reads on; an evaluation and another chunk length open the files again."""
   arguments = flags(corpus, tmp_path / 'run', f'--cache_dir={tmp_path / "cache"}', '--steps=12', '--eval_every=4',

@@ -60,6 +60,7 @@ def test_a_run_from_another_model_may_drop_more(learned, other_text, tmp_path):
   assert two == {**one, 'dropout': 0.5, 'reset_probability': 0.1} != one
 
 
+@pytest.mark.slow
 def test_a_run_that_started_from_another_model_ends_in_the_same_bits(learned, other_text, tmp_path):
   """Killed before its first checkpoint, which loses all, and again after one; by then the other model may be gone."""
   gone = tmp_path / 'gone'

@@ -16,8 +16,10 @@ def run_prepare(corpus, folder, *others):
   prepare.run(['charlm-prepare', f'--corpus={corpus}', f'--tokens_dir={folder}', '--workers=1', *others])
 
 
-@pytest.mark.parametrize('others', [[], DOCUMENTS, ['--tokenizer=char', '--test_fraction=0.2']],
-                         ids=['bytes', 'documents', 'characters'])
+@pytest.mark.parametrize('others', [
+    pytest.param([], id='bytes', marks=pytest.mark.slow),
+    pytest.param(DOCUMENTS, id='documents', marks=pytest.mark.slow),
+    pytest.param(['--tokenizer=char', '--test_fraction=0.2'], id='characters')])
 def test_a_run_is_that_of_the_text(corpus, tmp_path, monkeypatch, capsys, others):
   set_sizes(monkeypatch, record=100, piece=700)
   run_prepare(corpus, tmp_path / 'tokens', '--valid_fraction=0.1', *others)

@@ -35,7 +35,7 @@ def dies_and_goes_on(arguments, fatal_step, monkeypatch):
   train.run(arguments)
 
 
-@pytest.mark.parametrize('others', [pytest.param(PLATEAU, id='plateau'),
+@pytest.mark.parametrize('others', [pytest.param(PLATEAU, id='plateau', marks=pytest.mark.slow),
                                     pytest.param(FLAT, id='flat', marks=pytest.mark.slow),
                                     pytest.param([*EMA, *LSTM], id='ema', marks=pytest.mark.slow)])
 def test_what_the_losses_decide_is_resumed(corpus, tmp_path, monkeypatch, capsys, others):

@@ -70,7 +70,8 @@ def blank(one, rows):
 
 @pytest.mark.parametrize('rows,options,starts', [
   (1, {}, None), pytest.param(1, dict(cell='lstm', cell_norm=True, zoneout=0.2), None, marks=pytest.mark.slow),
-  (2, dict(norm='joint'), np.array([0, 3, 6, 7, 11, 60, 61]))], ids=['gru', 'lstm', 'documents'])
+  pytest.param(2, dict(norm='joint'), np.array([0, 3, 6, 7, 11, 60, 61]), marks=pytest.mark.slow)],
+  ids=['gru', 'lstm', 'documents'])
 def test_each_segment_is_scored_and_then_learned_from(rows, options, starts):
   one, eta, decay = make(**options), 0.03, 0.7
   weights = {name(v): v.numpy().astype(np.float64) for v in one.trainable_variables}

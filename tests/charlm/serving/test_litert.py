@@ -54,6 +54,7 @@ def test_the_facts_say_how_to_begin(tmp_path):
   assert json.loads((tmp_path / 'to' / 'vocab.json').read_text()) == [[b] for b in range(256)]
 
 
+@pytest.mark.slow
 def test_a_table_is_taken_where_it_makes_the_file_smaller(tmp_path, monkeypatch):
   sizes = {}
   for options in dict(embedding_size=64, input_units=64), dict(embedding_size=3):

@@ -115,17 +115,17 @@ def ends(monkeypatch):
 
 
 def test_waiting_in_vain_ends_the_process(ends, capsys):
-  with Watchdog(1.5, 3) as dog:
+  with Watchdog(0.5, 3) as dog:
     for _ in range(4):
       with dog.waiting():
-        time.sleep(0.6)
+        time.sleep(0.3)
     with dog.patient(), dog.waiting():
-      time.sleep(3)
-    time.sleep(3)
+      time.sleep(1.6)
+    time.sleep(1.6)
     assert not ends
     with dog.waiting():
-      time.sleep(4)
-  assert ends == [1] and 'charlm-train: --worker_timeout=1.5: worker 3 ' in capsys.readouterr().err
+      time.sleep(2)
+  assert ends == [1] and 'charlm-train: --worker_timeout=0.5: worker 3 ' in capsys.readouterr().err
 
 
 def test_one_process_is_not_watched(monkeypatch, ends):

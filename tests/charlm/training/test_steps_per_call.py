@@ -46,8 +46,8 @@ def assert_same(one, other):
   assert metrics == (others if EXACT else [pytest.approx(line, rel=1e-5) for line in others])
 
 
-@pytest.mark.parametrize('recurrence', ['xla', pytest.param('native', marks=pytest.mark.skipif(
-    bool(kernels.register()[1]), reason='no native kernels'))])
+@pytest.mark.parametrize('recurrence', [pytest.param('xla', marks=pytest.mark.slow), pytest.param(
+    'native', marks=pytest.mark.skipif(bool(kernels.register()[1]), reason='no native kernels'))])
 @pytest.mark.parametrize('recipe', [
     dict(dropout=0.2, zoneout=0.1, train=dict(average='ema')),
     *(pytest.param(recipe, marks=pytest.mark.slow)
@@ -60,10 +60,12 @@ def test_several_steps_in_one_call_are_those_one_by_one(recipe, recurrence):
                         starts=recipe.get('starts')) for calls in ([1] * 8, [3, 1, 4])))
 
 
+@pytest.mark.slow
 def test_on_two_devices():
   assert_same(*(trained(make('mirrored', dropout=0.2), calls) for calls in ([1] * 4, [2, 2])))
 
 
+@pytest.mark.slow
 def test_calls_end_where_something_is_due(corpus, tmp_path, monkeypatch, capsys):
   """A curriculum, passes, reports, evaluations, samples and saves: the run is the one of single steps."""
   taken, steps = [], Learner.steps
