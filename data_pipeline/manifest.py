@@ -42,6 +42,10 @@ class ShardedTokens(TokenFile):
     """Reads the tokens, for all streams of this split."""
     return ShardReader(self.folder, self.shards, self.layout)
 
+  def share(self) -> None:
+    raise UserError(f'--corpus=tokens:{self.folder}: what charlm-prepare wrote is read where charlm runs, and '
+                    '--tpu names another one, which reads for itself; expected a corpus of text, or --tpu=local')
+
   def read(self) -> np.ndarray:
     """The ids [N], in memory."""
     return self.reader.tokens(np.arange(self.num_tokens)[None])[0]

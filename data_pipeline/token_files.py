@@ -38,10 +38,14 @@ class OpenFile:
   """A file that is kept open, so that it can be opened again once its name is gone. Raises OSError."""
 
   def __init__(self, path: str):
-    self._handle = os.open(path, os.O_RDONLY)
+    self._handle, self._name = os.open(path, os.O_RDONLY), os.path.abspath(path)
     self.size = os.fstat(self._handle).st_size
     again = f'/proc/self/fd/{self._handle}'
     self.path = again if os.path.exists(again) else path  # a name to open it by; the system may have none but its own
+
+  def share(self) -> None:
+    """Lets other hosts open it, too: `path` is its own name from now on."""
+    self.path = self._name
 
   def __del__(self) -> None:
     if hasattr(self, '_handle'):
@@ -79,6 +83,12 @@ class TokenFile:
   def starts(self) -> OpenFile | None:
     """The file of the starts; None where documents do not matter."""
     return OpenFile(self.starts_path) if self.num_starts else None
+
+  def share(self) -> None:
+    """Lets other hosts read the split, where they have its files by the same names."""
+    for file in self.tokens, self.starts:
+      if file:
+        file.share()
 
   def is_whole(self) -> bool:
     """Opens the files, to keep them -> whether they are as long as they should be. Raises OSError."""

@@ -153,6 +153,9 @@ def agree(workdir: Folder, config: Config, given: dict[str, Any], run_config: Ru
       config, text = read_text(workdir, config, resumes)
     check(config, text)
     checks.check_text(text.identity, told[2])
+  if config.train.strategy == 'tpu' and config.train.tpu != 'local':
+    for file in text.files.values():
+      file.share()
   workers.exchange(None)  # all have read it
   return config, resumes, text
 

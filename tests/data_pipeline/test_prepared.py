@@ -63,6 +63,14 @@ def test_other_flags_than_it_was_made_with_are_refused(tokens, flags, expected):
   assert expected in refused(tokens(), **flags)
 
 
+def test_no_other_host_reads_them(tokens):
+  """As the workers of a TPU would that is not of this machine."""
+  folder = tokens()
+  with pytest.raises(UserError) as error:
+    read(folder)[1]['train'].share()
+  assert f'--corpus=tokens:{folder}' in one_line(error) and '--tpu=local' in one_line(error)
+
+
 def test_the_tokenizer_of_another_model_is_refused(tokens):
   folder = tokens(tokenizer='char')
   assert 'its tokens are not those of the model' in refused(folder, ByteTokenizer())

@@ -126,6 +126,10 @@ def test_a_file_is_mapped(tmp_path, dtype):
   file = TokenFile(str(tmp_path / 'tokens'), dtype, N, N, N, 1, 1, 0)
   TEXT.astype(dtype).tofile(file.path)
   rows = training_rows(N, 4)
-  mapped = next(iter(streams.training_stream(streams.mapped(file), rows, length=5, stride=5)))
-  for a, b in zip(mapped, take(1, length=5, stride=5)[0], strict=True):
-    np.testing.assert_array_equal(a, b)
+  for shared in False, True:
+    if shared:  # a host that is asked for the same name has the same file
+      file.share()
+      assert file.tokens.path == file.path
+    mapped = next(iter(streams.training_stream(streams.mapped(file), rows, length=5, stride=5)))
+    for a, b in zip(mapped, take(1, length=5, stride=5)[0], strict=True):
+      np.testing.assert_array_equal(a, b)
