@@ -96,7 +96,11 @@ class Model:
     """The tokens of a text."""
     if self.kind == 'sentencepiece':
       import sentencepiece
-      return sentencepiece.SentencePieceProcessor(model_file=str(self.folder / 'tokenizer.model')).encode(text)
+      model = sentencepiece.SentencePieceProcessor(model_file=str(self.folder / 'tokenizer.model'))
+      # SentencePiece takes this character for a space; the text's own are encoded as bytes.
+      first, *others = text.split('\u2581')
+      mark = [model.piece_to_id(f'<0x{b:02X}>') for b in '\u2581'.encode()]
+      return model.encode(first) + [i for part in others for i in mark + model.encode(part)]
     ids = {piece: i for i, piece in enumerate(self.pieces)}
     return list(text.encode()) if self.kind == 'byte' else [ids.get(c.encode(), 0) for c in text]
 

@@ -89,7 +89,7 @@ def test_the_program_runs_by_itself(tmp_path, kind):
                              'PYTHONIOENCODING': 'utf-8'}, capture_output=True, check=True)
   written = numpy_model.Model(folder)
   assert done.stdout.decode().splitlines() == written.write('the mat').splitlines() and not done.stderr
-  for text in 'the mat\ncaff\u00e8', 'a', '':
+  for text in 'the mat\ncaff\u00e8', 'a', '', '\u2581the\u2581\u2581 mat \u2581':
     assert written.encode(text) == tokenizer.encode(text).tolist()
   assert written.pieces == tokenizer.pieces and written.write('', length=3, seed=1)
 
