@@ -1,11 +1,12 @@
 """What the machine gives this process: threads and memory."""
 import contextlib
-import functools
 import os
 import pathlib
 from collections.abc import Iterator
 
 import tensorflow as tf
+
+from flags import machine
 
 
 def requested_threads() -> int:
@@ -15,21 +16,7 @@ def requested_threads() -> int:
 
 def threads() -> int:
   """Threads for a kernel: as many as the user allows, or one for each core that the process may use all of."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
-  return requested_threads() or min(cores, quota() or cores)
-
-
-@functools.cache
-def quota(folder: str | os.PathLike = '/sys/fs/cgroup') -> int | None:
-  """Whole cores, at least one, of the time that the container may use; None where there is no such limit.
-
-  Linux, "Control Group v2", cpu.max: microseconds of processor time, or max, in each period of so many microseconds.
-  """
-  try:
-    used, period = pathlib.Path(folder, 'cpu.max').read_text().split()
-    return max(1, int(used) // int(period))
-  except (OSError, ValueError):  # another system, another version, or no limit
-    return None
+  return requested_threads() or machine.cores()
 
 
 def leave_cores_to_kernels() -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 from charlm.training.watchdog import LAUNCHED
-from flags import typed
+from flags import machine, typed
 from flags.config import ESCAPED
 from flags.errors import RunError, UserError
 
@@ -81,9 +81,8 @@ def arguments(given: Mapping[str, Any]) -> list[str]:
 
 def environment(addresses: Sequence[str], index: int) -> dict[str, str]:
   """What a worker finds in its environment: the others, and its share of the cores."""
-  cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count() or 1
   cluster = {'cluster': {'worker': list(addresses)}, 'task': {'type': 'worker', 'index': index}}
-  return {'TF_NUM_INTRAOP_THREADS': str(max(1, cores // len(addresses))), **os.environ,
+  return {'TF_NUM_INTRAOP_THREADS': str(max(1, machine.cores() // len(addresses))), **os.environ,
           'TF_CONFIG': json.dumps(cluster), LAUNCHED: '1'}
 
 

@@ -1,7 +1,6 @@
 """Hands tasks out to processes by Apache Beam: on this machine, or on others by its runners."""
 import contextlib
 import logging
-import os
 import pathlib
 import shlex
 import sys
@@ -12,6 +11,7 @@ from typing import Any
 import tqdm
 
 from data_pipeline.beam.tasks import Task, failures, perform
+from flags import machine
 from flags.errors import RunError, UserError
 from flags.prepare import PrepareConfig
 
@@ -26,7 +26,7 @@ class Runner:
   def __init__(self, config: PrepareConfig):
     """Raises UserError where Apache Beam is needed and not installed, or has no such runner."""
     self._config = config
-    self._workers = config.workers or os.cpu_count() or 1
+    self._workers = config.workers or machine.cores()
     self._by_beam = self._workers > 1 or bool(config.runner)
     if self._by_beam:
       _check_beam(config)

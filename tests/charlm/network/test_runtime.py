@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from charlm.network import runtime
 from charlm.network.backend import kernels
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -32,11 +31,3 @@ def test_xla_is_left_one_thread_beside_the_kernels(recurrence, resets, told, lef
                           env={**os.environ, 'TF_NUM_INTRAOP_THREADS': told})
   first, threads = result.stdout.split()
   assert (int(first), int(threads)) == (left, int(told or len(os.sched_getaffinity(0)))), result
-
-
-@pytest.mark.parametrize('text,cores', [('max 100000', None), ('250000 100000', 2), ('50000 100000', 1), ('', None),
-                                        (None, None)])
-def test_threads_are_no_more_than_the_container_may_use(tmp_path, text, cores):
-  if text is not None:
-    (tmp_path / 'cpu.max').write_text(text + '\n')
-  assert runtime.quota(tmp_path) == cores
