@@ -19,5 +19,6 @@ def test_cores_are_no_more_than_the_container_may_use(tmp_path, text, cores):
 def test_all_that_starts_threads_or_processes_asks(monkeypatch):
   monkeypatch.delenv('TF_NUM_INTRAOP_THREADS', raising=False)
   monkeypatch.setattr(machine, 'quota', lambda: 1)
-  assert machine.cores() == runtime.threads() == Runner(PrepareConfig(corpus='book.txt'))._workers == 1
+  prepare = Runner(PrepareConfig(corpus='book.txt', tokens_dir='tokens'))
+  assert machine.cores() == runtime.threads() == prepare._workers == 1
   assert local_workers.environment(['a:1'], 0)['TF_NUM_INTRAOP_THREADS'] == '1'
