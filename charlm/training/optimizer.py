@@ -8,18 +8,18 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from charlm.training.muon import Muon
 from flags.errors import UserError
 from flags.training import TrainConfig
 
 
 def optimizers() -> dict[str, type]:
-  """{lower-case name: class} of the Keras optimizers that a learning rate is enough for."""
+  """{lower-case name: class} of the Keras optimizers that a learning rate is enough for, and of our Muon."""
   classes = {name.lower(): c for name, c in vars(keras.optimizers).items() if isinstance(c, type)}
-  # Muon asks each variable for the path that Keras layers give theirs. ScheduleFreeAdamW trains other weights than are
-  # to be used, and has no way to ask for those.
-  return {name: c for name, c in classes.items()
-          if name not in ('muon', 'schedulefreeadamw') and 'learning_rate' in _parameters(c)
-          and all(p.default is not p.empty for p in _parameters(c).values() if p.kind != p.VAR_KEYWORD)}
+  # ScheduleFreeAdamW trains other weights than are to be used, and has no way to ask for those.
+  known = {name: c for name, c in classes.items() if name != 'schedulefreeadamw' and 'learning_rate' in _parameters(c)
+           and all(p.default is not p.empty for p in _parameters(c).values() if p.kind != p.VAR_KEYWORD)}
+  return known | {'muon': Muon}  # Keras's knows nothing of gates
 
 
 def _parameters(optimizer_class: type) -> Mapping[str, inspect.Parameter]:
@@ -66,7 +66,8 @@ def choose_optimizer(config: TrainConfig) -> keras.optimizers.Optimizer:
   if config.optimizer.lower() not in known:
     raise UserError(f'--optimizer={config.optimizer}: expected one of {", ".join(sorted(known))}')
   chosen = known[config.optimizer.lower()]
-  common = set.intersection(*(set(_parameters(c)) for c in known.values()))  # which charlm has flags for
+  # What charlm has flags for.
+  common = set.intersection(*(set(_parameters(c)) for c in known.values() if c is not Muon)) | {'options'}
   defaults = {name: p.default for name, p in _parameters(chosen).items() if name not in common}
   constants = {'weight_decay': config.weight_decay} if config.weight_decay else {}
   try:
@@ -86,7 +87,7 @@ def _constant(name: str, value: Any, default: Any) -> Any:
   """The value as the type of its default. Raises ValueError for another type, or a rate of decay that is none."""
   if isinstance(default, float) and type(value) is int:
     value = float(value)
-  decays = name in ('momentum', 'rho', 'beta_1', 'beta_2')
+  decays = name in ('momentum', 'rho', 'beta_1', 'beta_2', 'adam_beta_1', 'adam_beta_2')
   if type(value) is not type(default) or value != value or (decays and not 0 <= value < 1):
     raise ValueError(f'{name}={value}')
   return value

@@ -35,7 +35,8 @@ SGD = {'optimizer': 'sgd', 'learning_rate': 0.5, 'schedule': 'plateau', 'warmup_
 
 
 @pytest.mark.parametrize('options', [
-  pytest.param({}, id='plain'), pytest.param(RECIPES[0], id='gru', marks=pytest.mark.slow),
+  pytest.param({}, id='plain'), pytest.param(dict(train={'optimizer': 'muon'}), id='muon', marks=pytest.mark.slow),
+  pytest.param(RECIPES[0], id='gru', marks=pytest.mark.slow),
   pytest.param(RECIPES[1], id='lstm', marks=pytest.mark.slow),
   pytest.param(dict(overlap=19, layer_norm=False, initial_state='noise', starts=STARTS,
                     train={**SGD, 'weight_decay': 0.01, 'clip_percentile': 50.0, 'average': 'ema'}),

@@ -95,7 +95,8 @@ def test_constants_may_be_whole_numbers():
     ('sgd', 'momentum=true'), ('sgd', 'nesterov=1'), ('sgd', 'momentum=7'), ('sgd', '0.9'), ('sgd', 'learning_rate=1'),
     ('adam', 'weight_decay=0.1'), ('adam', 'use_ema=true'), ('sgd', 'momentum=[0.9]'), ('rmsprop', 'momentum=null'),
     ('rmsprop', 'momentum=[0.9]'), ('rmsprop', 'momentum=7'), ('rmsprop', 'rho="x"'), ('adam', 'beta_1=1'),
-    ('adam', 'beta_2=-0.1'), ('adam', 'epsilon=nan'), ('adam', 'amsgrad=0')])
+    ('adam', 'beta_2=-0.1'), ('adam', 'epsilon=nan'), ('adam', 'amsgrad=0'),
+    ('muon', 'ns_steps=0'), ('muon', 'adam_beta_1=1'), ('muon', 'use_ema=true')])
 def test_constants_that_it_does_not_take_are_named(name, constants):
   with pytest.raises(UserError, match=rf'--optimizer_constants={re.escape(constants)}: expected .* of \w+=[\d.]+'):
     optimizer.choose_optimizer(TrainConfig(optimizer=name, optimizer_constants=constants))
