@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from charlm.evaluation import scoring
-from charlm.network import losses
+from charlm.network import losses, runtime
 from charlm.network.dropout import Noise
 from charlm.network.model import LanguageModel
 from data_pipeline import streams
@@ -45,7 +45,7 @@ class McDropoutScorer(scoring.OneDevice):
     """As `Scorer.score`."""
     states, count = carry
     # Pass by pass, because the rows of a batch share some masks, which must differ between passes.
-    steps = [tf.constant(count + i, tf.int64) for i in range(self.passes)]
+    steps = [runtime.scalar(count + i, tf.int64) for i in range(self.passes)]
     passes = [self._pass(batch, state, step) for state, step in zip(states, steps, strict=True)]
     sums = self._sums([nats for nats, _ in passes], batch.weight)
     return [sums], ([state for _, state in passes], count + self.passes)

@@ -4,6 +4,7 @@ import os
 import pathlib
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from flags import machine
@@ -17,6 +18,15 @@ def requested_threads() -> int:
 def threads() -> int:
   """Threads for a kernel: as many as the user allows, or one for each core that the process may use all of."""
   return requested_threads() or machine.cores()
+
+
+def scalar(value: float, dtype: tf.DType = tf.float32) -> tf.Tensor:
+  """A number as a tensor, for calls that are made again and again with other numbers.
+
+  Of every Python number that it turns into a tensor outside of a graph, TensorFlow keeps the tensor (0.8 kB, TensorFlow
+  2.21), for when it meets that number again; of NumPy's it does not.
+  """
+  return tf.constant(np.array(value, dtype.as_numpy_dtype))
 
 
 def leave_cores_to_kernels() -> None:

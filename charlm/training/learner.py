@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from charlm.evaluation import scoring
-from charlm.network import losses
+from charlm.network import losses, runtime
 from charlm.network.dropout import Noise
 from charlm.network.model import LanguageModel
 from charlm.training import clipping, optimizer, schedule
@@ -87,7 +87,7 @@ class Learner:
       metrics: `nats` (sum), `tokens` (count), `gradient_norm` (before clipping), `learning_rate`, and what the
       objectives report; scalar tensors over all replicas. And the carry after S = T - overlap tokens.
     """
-    metrics, carry = self._step(batch, carry, StepDecisions(*(tf.constant(x, tf.float32) for x in decisions)))
+    metrics, carry = self._step(batch, carry, StepDecisions(*map(runtime.scalar, decisions)))
     return self._first(metrics), carry
 
   def steps(self, batches: Sequence[Batch], carry: Any,
@@ -104,7 +104,7 @@ class Learner:
     Returns:
       As `step`, with metrics [K] of K steps.
     """
-    told = tuple(tf.constant(x, tf.float32) for x in zip(*decisions, strict=True))
+    told = tuple(tf.constant(np.array(x, np.float32)) for x in zip(*decisions, strict=True))
     metrics, carry = self._steps(tuple(batches), carry, told)
     return self._first(metrics), carry
 

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from charlm.network import runtime
 from charlm.training.cluster import Cluster
 from charlm.training.watchdog import Watchdog
-from charlm.workdir import checkpoint, names
+from charlm.workdir import checkpoint
 from charlm.workdir.names import Folder
 from charlm.workdir.variables import Arrays
 from flags.errors import RunError
@@ -53,8 +54,8 @@ class Workers:
     self._calls += 1
     with self.waiting(), tf.device('/CPU:0'):
       gathered = tf.raw_ops.CollectiveGatherV2(
-          input=tf.constant(rows), group_size=self.count, group_key=GROUP, instance_key=self._calls,
-          ordering_token=[], communication_hint='ring').numpy()
+          input=tf.constant(rows), group_size=self.count, group_key=GROUP,
+          instance_key=runtime.scalar(self._calls, tf.int32), ordering_token=[], communication_hint='ring').numpy()
     return gathered
 
   def waiting(self) -> contextlib.AbstractContextManager:
@@ -135,7 +136,7 @@ class Workers:
 def newest_checkpoint(workdir: Folder, workers: Workers) -> tuple[Arrays, dict[str, Any]] | None:
   """The newest whole checkpoint, as of `checkpoint.newest`. The chief finds it; the others read the same."""
   found = checkpoint.newest(workdir, set_aside=True) if workers.is_chief else None
-  step = workers.of_chief(lambda: found and found[1]['step'])
-  if workers.is_chief or step is None:
+  name = workers.of_chief(lambda: found and checkpoint.saved(workdir)[0].name)
+  if workers.is_chief or name is None:
     return found
-  return checkpoint.read(pathlib.Path(workdir, 'checkpoints', names.step_name(step, '.npz')))
+  return checkpoint.read(pathlib.Path(workdir, 'checkpoints', name))

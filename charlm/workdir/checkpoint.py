@@ -166,7 +166,7 @@ def newest(workdir: Folder, *, set_aside: bool = False,
     else:
       for bad, why in damaged.items():
         kept = f'; it is now {_set_aside(bad).name}' if set_aside else ''
-        warn(f'warning: {why}{kept}. Using the one of step {found[1]["step"]}')
+        warn(f'warning: {why}{kept}. Using {path.name}')
       return found
   if paths:
     raise RunError(f'--workdir={workdir}: none of its {len(paths)} checkpoints is whole; first: {damaged[paths[0]]}. '

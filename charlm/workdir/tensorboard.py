@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import tensorflow as tf
 
+from charlm.network import runtime
 from charlm.workdir import layout
 from charlm.workdir.names import Folder
 from flags import typed
@@ -28,7 +29,7 @@ class TensorBoard:
     """Adds the numbers of a step, by name."""
     def add() -> None:
       for name, value in numbers.items():
-        tf.summary.scalar(name, value)
+        tf.summary.scalar(name, runtime.scalar(value))
 
     self._write(step, add)
 
@@ -44,7 +45,7 @@ class TensorBoard:
       folder = layout.tensorboard_folder(self._workdir)
       if folder != self._folder:  # it was moved: TensorFlow would make its file again at the old place
         self._folder, self._events = folder, tf.summary.create_file_writer(os.fsencode(folder))
-      with self._events.as_default(step=step):
+      with self._events.as_default(step=runtime.scalar(step, tf.int64)):
         add()
       self._events.flush()
 

@@ -45,7 +45,7 @@ def test_the_newest_and_the_best(corpus, finished, tmp_path, capsys, damage):
   for path, data in zip(paths, bad, strict=True):
     assert f'warning: {path}: the checkpoint is damaged' in err and f'it is now {path.name}.bad' in err
     assert path.with_name(f'{path.name}.bad').read_bytes() == data
-  assert 'Using the one of step 36' in err and 'weights of the next evaluation take their place' in err
+  assert 'Using step-00000036.npz' in err and 'weights of the next evaluation take their place' in err
   assert_same_run(finished, workdir)
 
 
@@ -76,3 +76,18 @@ def test_cut_off_anywhere_and_with_bytes_too_many(tmp_path):
     except archive.Damaged:
       continue
     assert found[1] == state and all((found[0][key] == arrays[key]).all() for key in arrays)
+
+
+def test_a_state_without_its_step_is_told_in_one_line(finished, tmp_path, capsys):
+  """Alone, and where it takes the place of a damaged one."""
+  workdir = tmp_path / 'run'
+  shutil.copytree(finished, workdir)
+  newest, before = checkpoint.saved(workdir)
+  for path in newest, before:
+    arrays, state = checkpoint.read(path)
+    del state['step']
+    checkpoint.write(workdir, path.name, arrays, state)
+    with pytest.raises(SystemExit) as ended:
+      train.run(['charlm-train', f'--workdir={workdir}'])
+    assert ended.value.code == 2 and "the state in its checkpoint has step='None'" in capsys.readouterr().err.splitlines()[-1]
+    newest.write_bytes(b'')
