@@ -84,7 +84,7 @@ def in_process(model, tokenizer, text, requests, folder):
   work = {'score': lambda: scoring.score_file(scorer, file)}
   for name, (rows, length) in requests.items():
     session = Session(native, row_seeds(0, rows), temperature=0.8, top_k=0, top_p=1.0)
-    state = session.read(tokenizer.encode(b'It was'))
+    state = session.read([tokenizer.encode(b'It was')])
     work[name] = lambda session=session, state=state, length=length: session.write(length, state)
 
   def measure():
