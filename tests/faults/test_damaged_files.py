@@ -89,5 +89,6 @@ def test_a_state_without_its_step_is_told_in_one_line(finished, tmp_path, capsys
     checkpoint.write(workdir, path.name, arrays, state)
     with pytest.raises(SystemExit) as ended:
       train.run(['charlm-train', f'--workdir={workdir}'])
-    assert ended.value.code == 2 and "the state in its checkpoint has step='None'" in capsys.readouterr().err.splitlines()[-1]
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert ended.value.code == 2 and "the state in its checkpoint has step='None'" in line
     newest.write_bytes(b'')
