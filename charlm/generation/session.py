@@ -18,8 +18,8 @@ import tensorflow as tf
 from charlm.generation.constraints import Constraints
 from charlm.generation.decoding import Generated, generate, prefill, prefill_and_generate
 from charlm.generation.prompts import encode_prompt
-from charlm.network import runtime
 from charlm.network.model import LanguageModel, Step
+from charlm.network.runtime import memory_bytes, scalar
 from data_pipeline.tokenizers.base import Tokenizer
 from flags.errors import RunError, UserError
 
@@ -77,7 +77,7 @@ def check_memory(model: LanguageModel, rows: int, length: int, window: int = 0) 
   Raises:
     UserError: they need more memory than can be used.
   """
-  needed, memory = rows * text_memory(model, length, window), runtime.memory_bytes()
+  needed, memory = rows * text_memory(model, length, window), memory_bytes()
   if needed > memory and rows == 1:
     raise UserError(f'--length={length}: expected fewer tokens: a text of so many takes {needed / 2**30:,.1f} GiB, '
                     f'{memory / 2**30:,.1f} can be used here')
@@ -111,7 +111,7 @@ class Session:
     """Makes the inputs that stay the same from call to call."""
     self._seeds, self._options, most = seeds, options, self._begin[0].shape[1]
     self._inputs = tf.constant(seeds, tf.int64), {
-        name: runtime.scalar(min(value, most) if name == 'top_k' else value, DTYPES[name])
+        name: scalar(min(value, most) if name == 'top_k' else value, DTYPES[name])
         for name, value in options.items()}
 
   def _constrain(self, constraints: Constraints | None) -> None:
@@ -198,7 +198,7 @@ class Session:
     write = self.writer()
     for first in range(0, length, WRITE_TOKENS):
       count = min(WRITE_TOKENS, length - first)
-      part = write(state.logits, state.network_state, runtime.scalar(count, tf.int32),
+      part = write(state.logits, state.network_state, scalar(count, tf.int32),
                    tf.constant(state.written, tf.int64), *self._inputs)
       parts.append([part.tokens.numpy()[:, :count], part.log_probs.numpy()[:, :count]])
       state = SessionState(part.logits, part.state, state.written + count)

@@ -35,6 +35,7 @@ def digest(arrays, state):
   return hashlib.sha256(repr([(key, arrays[key].tobytes()) for key in sorted(arrays)] + [told]).encode()).hexdigest()
 
 
+@pytest.mark.slow
 def test_later_steps_do_not_change_what_is_written(corpus, tmp_path, monkeypatch, steps):
   """The same checkpoints are written at once, and when the run is some steps ahead."""
   write, found = checkpoint.write, {}

@@ -98,6 +98,7 @@ def test_the_program_samples_among_all_with_a_huge_top_k(finished, capsys):
 
 
 @pytest.mark.parametrize('top_k', [2**31, 2**63 - 1])
+@pytest.mark.slow
 def test_an_export_samples_among_all_with_a_huge_top_k(top_k):
   tokenizer = ByteTokenizer()
   model = LanguageModel(ModelConfig(units=8, embedding_size=8, input_units=8), tokenizer.vocab_size)

@@ -40,7 +40,7 @@ def moments(chance, whole):
     yield phase, chance.randint(1, max(1, whole['counts'][phase] // 4)), chance.uniform(0, whole['seconds'][phase])
 
 
-@pytest.mark.parametrize('kills', [2, pytest.param(KILLS, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('kills', [pytest.param(n, marks=pytest.mark.slow) for n in (2, KILLS)])
 def test_killed_at_any_moment_it_ends_in_the_same_bits(zygote, chance, corpus, tmp_path, report, kills):
   """Each run is killed in all phases (the short form: in two), one after the other, and goes on each time."""
   whole, killed = tmp_path / 'whole', dict.fromkeys(MARKS, 0)

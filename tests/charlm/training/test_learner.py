@@ -234,6 +234,7 @@ def test_rollouts_start_documents_where_the_chunk_does(cell):
     assert metrics['multi_step_nats'] == pytest.approx(metrics['nats'], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_documents_are_evaluated_as_if_apart():
   one = make()
   train(one, 30, starts=STARTS)

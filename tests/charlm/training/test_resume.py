@@ -37,6 +37,7 @@ def test_a_damaged_newest_checkpoint_falls_back(finished, tmp_path, corpus, caps
   assert_same_run(finished, workdir)
 
 
+@pytest.mark.slow
 def test_a_text_may_move_and_a_workdir_lie_beside_it(corpus, tmp_path, capsys):
   """A run that is killed goes on where its text has another name; the other commands then find it there."""
   shutil.copy(corpus, tmp_path / 'old.txt')
