@@ -13,8 +13,8 @@ from flags.schema import Checked, field
 class TrainConfig(Checked):
   """Training."""
   optimizer: str = field('adam', 'A Keras optimizer by name: adam, adamw, nadam, rmsprop, sgd, lion, ... adam suits '
-                         'most; all but the first three need another --learning_rate. muon is our own, and learns '
-                         'more in a step, which takes longer; try it with --learning_rate=0.02.')
+                         'most; all but the first three need another --learning_rate. muon is our own; its steps '
+                         'take longer, and its rates are higher: try --learning_rate=0.02.')
   optimizer_constants: str = field('', 'Constants of --optimizer by their Keras names, where they should differ from '
                                    'the defaults of Keras: momentum=0.9 for sgd, which is slow without, or beta_1=0.8 '
                                    'for adam.')

@@ -67,6 +67,8 @@ def check(path: str, texts: Sequence[Given]) -> None:
       raise UserError(f'{named}: expected a file, and this is none')
     if any(os.path.exists(text.path) and os.path.samefile(path, text.path) for text in texts):
       raise UserError(f'{named}: is one of the texts; expected another file')
+  if os.path.islink(path):  # /dev/stdin is one: the page would take its place
+    raise UserError(f'{named}: expected a file, and this is a link')
   _check_size(path, sum(text.text.num_bytes for text in texts))
 
 

@@ -4,9 +4,9 @@
     W ← W - rate 0.2 √max(rows, columns) polar(gradient + momentum m)
 
 polar(U S Vᵀ) = U Vᵀ. The factor makes the root mean square of a step that of Adam's (Liu et al. 2025, "Muon is Scalable
-for LLM Training"). The recurrent kernel of a layer is as many matrices as the cell has gates, side by
-side, and each is made orthogonal by itself, as are the maps to them from the layer's inputs. Vectors, the embedding and
-the output, each row of which is met with its own frequency, are trained by Adam.
+for LLM Training"). The recurrent kernel of a layer is as many matrices as the cell has gates, side by side, and each is
+made orthogonal by itself, as are the maps to them from the layer's inputs. Vectors, the embedding and the output, each
+row of which is met with its own frequency, are trained by Adam.
 
 Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
 """

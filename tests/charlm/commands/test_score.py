@@ -14,6 +14,7 @@ from charlm.commands import evaluate, score, train
 from charlm.evaluation import page
 from charlm.network import runtime
 from charlm.workdir import checkpoint
+from flags.errors import UserError
 from runs import TEXT, flags, told
 from source_tree import ROOT
 
@@ -168,6 +169,16 @@ def test_what_score_refuses(finished, here, capsys, arguments, words):
   line, = told(capsys)
   assert all(word in line for word in words) and '--corpus=' not in line.replace('charlm-evaluate --corpus', ''), line
   assert {path: path.read_bytes() for path in here.rglob('*') if path.is_file()} == before
+
+
+@pytest.mark.parametrize('target', ['old.html', 'no such file'])
+def test_a_page_does_not_take_the_place_of_a_link(here, target):
+  """As /dev/stdin is one, to a file where standard input comes from a file."""
+  (here / 'old.html').write_text('old')
+  (here / 'page.html').symlink_to(target)
+  with pytest.raises(UserError, match=r'--html=page\.html: expected a file, and this is a link'):
+    page.check('page.html', [])
+  assert (here / 'page.html').is_symlink() and (here / 'old.html').read_text() == 'old'
 
 
 def test_a_page_does_not_take_the_place_of_what_standard_input_comes_from(here):
